@@ -1,0 +1,1 @@
+//! The driver: the one task that owns the failover machine and carries its effects out.

@@ -1,0 +1,183 @@
+//! Names and numbers with a meaning: who a node is, which role it has, which epoch it holds.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The configured part a node plays in its pair. It never moves by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs the plugins whenever it can.
+    Primary,
+    /// Runs the plugins while the primary is not available.
+    Secondary,
+}
+
+impl Role {
+    /// The other role.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Secondary,
+            Self::Secondary => Self::Primary,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
+}
+
+/// The configured redundancy mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Part of a pair, as its primary.
+    Primary,
+    /// Part of a pair, as its secondary.
+    Secondary,
+    /// Plugins run, redundancy is inactive.
+    Deactivated,
+}
+
+impl Mode {
+    /// The role this mode gives, if it gives one.
+    #[must_use]
+    pub const fn role(self) -> Option<Role> {
+        match self {
+            Self::Primary => Some(Role::Primary),
+            Self::Secondary => Some(Role::Secondary),
+            Self::Deactivated => None,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+            Self::Deactivated => "deactivated",
+        })
+    }
+}
+
+/// A fencing token: unique in the pair and increasing. The primary's epochs are even, the secondary's odd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The role whose parity this epoch has.
+    #[must_use]
+    pub const fn owner(self) -> Role {
+        if self.0 % 2 == 0 { Role::Primary } else { Role::Secondary }
+    }
+
+    /// The smallest epoch above this one with the parity of `role`.
+    #[must_use]
+    pub const fn next_for(self, role: Role) -> Self {
+        let next = self.0.saturating_add(1);
+        let parity = match role {
+            Role::Primary => 0,
+            Role::Secondary => 1,
+        };
+        if next % 2 == parity { Self(next) } else { Self(next.saturating_add(1)) }
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+macro_rules! random_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub [u8; 16]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    };
+}
+
+random_id! {
+    /// Who a node is: 16 random bytes made at its first start and kept in its data directory.
+    NodeId
+}
+random_id! {
+    /// Which run of a node this is: 16 random bytes made at each start of the process.
+    InstanceId
+}
+
+/// One authenticated session of the link; numbered by the node that observes it, never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub u64);
+
+/// The name of a node for people: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(String);
+
+/// Why a text is not a node name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{0}` is not a node name: 1 to 64 characters out of A-Z a-z 0-9 . _ - are allowed")]
+pub struct InvalidNodeName(String);
+
+impl NodeName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = InvalidNodeName;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
+            Ok(Self(name))
+        } else {
+            Err(InvalidNodeName(name.chars().take(80).collect()))
+        }
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names one operator request, so that a repeated call is recognised: 1 to 64 characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub String);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,25 @@
+//! What the machine wants kept over a restart. Losing it is safe; keeping it makes starts shorter and better informed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, Identity, Maintenance, Role, TimingsInForce};
+
+/// What is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// The last peer whose key was proved. A node that was never paired never takes over from silence as secondary.
+    pub paired_with: Option<Identity>,
+    /// The timings the peer last told.
+    pub peer_timings: Option<TimingsInForce>,
+    /// Maintenance.
+    pub maintenance: Maintenance,
+    /// The ends of the last automatic moves, in seconds of the Unix clock, for the flap latch.
+    pub flap_marks_unix: Vec<u64>,
+    /// The last role, for mode `deactivated`.
+    pub last_role: Option<Role>,
+    /// The last epoch this node held.
+    pub last_held: Option<Epoch>,
+    /// The highest epoch seen of either node.
+    pub highest_epoch: Epoch,
+}

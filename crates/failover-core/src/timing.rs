@@ -1,0 +1,103 @@
+//! The timing rules of the pair, as plain arithmetic.
+//!
+//! The *guard deadline* `G` is how long the guard of the active node lets plugins live without a renewal of the
+//! duty lease. A manager that froze must have lost its plugins before the peer may act, so
+//!
+//! ```text
+//! I + RTT_max + G + K + W + ε  ≤  T · (1 − ρ) / (1 + ρ)
+//! ```
+//!
+//! with `I` the heartbeat interval, `T` the silence after which the peer takes over, `K` the time the guard needs to
+//! kill, `W` the scheduling delay, `ρ` the relative drift of a clock (both drift, in opposite directions). The
+//! holder counts from the send, the grantor from the receipt: Gray and Cheriton, *Leases* (SOSP 1989).
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// `K`: the time the guard needs to kill and reap every plugin.
+pub const KILL_TIME: Duration = Duration::from_millis(50);
+/// `W`: the delay with which a ready thread is scheduled on a loaded machine.
+pub const SCHEDULING_DELAY: Duration = Duration::from_millis(50);
+/// `ε`: what is kept in hand.
+pub const MARGIN: Duration = Duration::from_millis(10);
+/// The shortest period in which the duty lease is renewed; `G` must hold four of them.
+pub const SHORTEST_RENEWAL: Duration = Duration::from_millis(20);
+/// The shortest heartbeat interval.
+pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+/// The lease length in mode `deactivated`, where no peer waits.
+pub const STANDALONE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// `RTT_max`: the longest round trip the guarantees hold for: an eighth of the interval, at least 20 ms.
+#[must_use]
+pub fn longest_round_trip(interval: Duration) -> Duration {
+    (interval / 8).max(Duration::from_millis(20))
+}
+
+/// `T · (1 − ρ) / (1 + ρ)` for `ρ` = 1 %: what is left of a span when both clocks drift against each other.
+#[must_use]
+pub fn after_drift(span: Duration) -> Duration {
+    span * 99 / 101
+}
+
+/// Why a pair of timings leaves no room for the guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error(
+    "a takeover after {takeover_after:?} leaves the guard too little time at an interval of {interval:?}: \
+     it needs at least {needed:?}"
+)]
+pub struct NoRoomForGuard {
+    /// The silence after which the peer takes over.
+    pub takeover_after: Duration,
+    /// The heartbeat interval.
+    pub interval: Duration,
+    /// The shortest silence that would do at this interval.
+    pub needed: Duration,
+}
+
+/// The guard deadline `G` for a heartbeat interval `I` and the peer's takeover time `T`.
+///
+/// # Errors
+///
+/// When `G` would be shorter than four renewals of [`SHORTEST_RENEWAL`].
+pub fn guard_deadline(interval: Duration, takeover_after: Duration) -> Result<Duration, NoRoomForGuard> {
+    let spent = interval + longest_round_trip(interval) + KILL_TIME + SCHEDULING_DELAY + MARGIN;
+    let shortest = SHORTEST_RENEWAL * 4;
+    let room = after_drift(takeover_after).checked_sub(spent).filter(|room| *room >= shortest);
+    // Whole milliseconds, rounded down: the figure is told to people and to the peer.
+    room.map(|room| Duration::from_millis(u64::try_from(room.as_millis()).unwrap_or(u64::MAX))).ok_or_else(|| {
+        let needed = (spent + shortest) * 101 / 99;
+        let whole = needed.as_millis() + u128::from(needed.subsec_nanos() % 1_000_000 != 0);
+        NoRoomForGuard {
+            takeover_after,
+            interval,
+            needed: Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn the_profiles_have_the_documented_guard_deadlines() {
+        assert_eq!(guard_deadline(ms(1000), ms(3000)), Ok(ms(1705)));
+        assert_eq!(guard_deadline(ms(100), ms(500)), Ok(ms(260)));
+        assert!(guard_deadline(ms(5000), ms(15000)).expect("relaxed") > ms(8000));
+    }
+
+    #[test]
+    fn what_the_error_names_as_needed_is_enough_and_not_a_millisecond_too_much() {
+        for interval in [10, 33, 100, 250, 1000] {
+            let refused = guard_deadline(ms(interval), ms(interval)).expect_err("no room");
+            assert!(guard_deadline(ms(interval), refused.needed).is_ok(), "{refused}");
+            assert!(guard_deadline(ms(interval), refused.needed - ms(2)).is_err(), "{refused}");
+        }
+    }
+}

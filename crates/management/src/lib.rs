@@ -1,0 +1,1 @@
+//! The face to operators: their gRPC services on the node's unix socket.

@@ -1,0 +1,1 @@
+//! The wire: code generated from proto/, and conversions between it and the domain types.

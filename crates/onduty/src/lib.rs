@@ -1,0 +1,1 @@
+//! The onduty command: run a node, look at it, hand it over.

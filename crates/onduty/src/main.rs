@@ -1,0 +1,2 @@
+//! The `onduty` command.
+fn main() {}

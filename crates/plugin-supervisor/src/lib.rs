@@ -1,0 +1,1 @@
+//! Starts, watches and stops the plugins, through a guard that outlives the manager.

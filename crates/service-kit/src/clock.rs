@@ -1,0 +1,65 @@
+//! The clocks of a node, through a handle that simulation replaces.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use failover_core::{BootTime, Now};
+
+/// Where readings come from.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Real,
+    Simulated { origin: tokio::time::Instant, boot: BootTime, unix: u64 },
+}
+
+impl Clock {
+    /// `CLOCK_BOOTTIME` and the wall clock of this machine.
+    #[must_use]
+    pub const fn real() -> Self {
+        Self(Source::Real)
+    }
+
+    /// Follows tokio's clock, which tests pause and simulations advance. Must be made inside a runtime.
+    #[must_use]
+    pub fn simulated(boot: BootTime, unix: u64) -> Self {
+        Self(Source::Simulated { origin: tokio::time::Instant::now(), boot, unix })
+    }
+
+    /// Both readings.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now { boot: self.boot(), unix: self.unix_millis() / 1000 }
+    }
+
+    /// The boot-time clock.
+    #[must_use]
+    pub fn boot(&self) -> BootTime {
+        match &self.0 {
+            Source::Real => {
+                let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
+                let nanos = u64::try_from(t.tv_nsec).unwrap_or(0);
+                BootTime::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+            }
+            Source::Simulated { origin, boot, .. } => *boot + origin.elapsed(),
+        }
+    }
+
+    /// Milliseconds of the Unix clock; only for what people read and for what must outlive a restart.
+    #[must_use]
+    pub fn unix_millis(&self) -> u64 {
+        let since_epoch = match &self.0 {
+            Source::Real => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
+            Source::Simulated { origin, unix, .. } => Duration::from_secs(*unix) + origin.elapsed(),
+        };
+        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether waits may be done with a timer of the kernel (else tokio's).
+    #[must_use]
+    pub const fn is_real(&self) -> bool {
+        matches!(self.0, Source::Real)
+    }
+}
