@@ -44,7 +44,9 @@ pub struct Measures {
     /// From the last sign of life of the peer, or from the order to stop in a planned move, to every plugin ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage_ms: Option<u64>,
-    /// How long both nodes were active, as far as this node can know.
+    /// How long both nodes were active: the smallest upper bound that the two nodes know together. Each counts from
+    /// when it took the duty, or from its own message that the peer answered last while it had none; the loser up to
+    /// its last reaped process, the winner up to the moment in which it heard of that. Never less than what happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap_ms: Option<u64>,
 }
@@ -177,6 +179,8 @@ event_codes! {
     StorageDegraded => "storage_degraded",
     /// The data directory can be written again.
     StorageRestored => "storage_restored",
+    /// The journal can be written again.
+    JournalRestored => "journal_restored",
     /// The journal lost events or could not be written.
     JournalDegraded => "journal_degraded",
     /// A setting that is allowed but not recommended is in use.

@@ -78,7 +78,7 @@ impl Epoch {
     /// The role whose parity this epoch has.
     #[must_use]
     pub const fn owner(self) -> Role {
-        if self.0 % 2 == 0 { Role::Primary } else { Role::Secondary }
+        if self.0.is_multiple_of(2) { Role::Primary } else { Role::Secondary }
     }
 
     /// The smallest epoch above this one with the parity of `role`.

@@ -17,8 +17,10 @@ mod input;
 mod machine;
 mod memory;
 mod report;
+mod rules;
 mod settings;
 mod state;
+pub mod table;
 mod time;
 pub mod timing;
 mod view;
@@ -30,9 +32,11 @@ pub use input::{DialOutcome, Input, Licence};
 pub use machine::{Machine, Now};
 pub use memory::Memory;
 pub use report::{
-    Beat, Containment, Fitness, Handover, HandoverReason, Identity, Maintenance, MaintenanceWindow, Procedure, Report,
-    Summary, TimingsInForce, TombstonePromise,
+    Beat, Containment, Fitness, Handover, HandoverReason, Identity, Maintenance, MaintenanceWindow,
+    Procedure, Report, Summary, TimingsInForce, TombstonePromise,
 };
+#[doc(hidden)]
+pub use rules::Rules;
 pub use settings::{Arbitration, FailbackMode, OnUnproved, Settings};
 pub use state::State;
 pub use time::BootTime;

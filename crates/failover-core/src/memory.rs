@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Epoch, Identity, Maintenance, Role, TimingsInForce};
 
 /// What is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
     /// The last peer whose key was proved. A node that was never paired never takes over from silence as secondary.

@@ -85,6 +85,9 @@ pub struct Procedure {
     pub released: Option<Epoch>,
     /// The peer's release of this epoch could not be used: the duty goes back.
     pub declined: Option<Epoch>,
+    /// `released` ends a conflict: for how long, at most, both nodes ran their plugins. It stands until the other node
+    /// goes on under a new epoch, for that node may not have heard of the conflict before it was over.
+    pub overlap_ms: Option<u64>,
 }
 
 /// Maintenance, pair-wide: the newer set or clear wins.
@@ -180,6 +183,12 @@ pub struct Beat {
     /// The sender's boot time when it sent this.
     pub stamp: BootTime,
     /// The receiver's own stamp of the newest beat that the sender has seen from it, if any in this session.
+    ///
+    /// Under a witness the echo of a standby is a promise: the active counts from it until when it is safe from a takeover.
+    /// The standby itself counts from its *own* stamp that the active echoed. Whoever carries beats must therefore stop
+    /// echoing, on every connection, once an answer came late (its echo is more than an interval and a round trip
+    /// behind what was sent since), and begin again only in a session that is proved anew: an echo sent after that
+    /// would promise more than the standby keeps. With arbitration `none` and `fence` a promise grants nothing.
     pub echo: Option<BootTime>,
     /// The rest.
     pub report: Report,

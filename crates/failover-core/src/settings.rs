@@ -39,7 +39,7 @@ pub enum Arbitration {
 }
 
 /// What the machine goes by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
     /// Who this node is.
     pub identity: Identity,

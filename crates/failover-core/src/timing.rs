@@ -10,11 +10,17 @@
 //! with `I` the heartbeat interval, `T` the silence after which the peer takes over, `K` the time the guard needs to
 //! kill, `W` the scheduling delay, `ρ` the relative drift of a clock (both drift, in opposite directions). The
 //! holder counts from the send, the grantor from the receipt: Gray and Cheriton, *Leases* (SOSP 1989).
+//!
+//! That is the primary's guard against the secondary. The other way round `I` counts **twice**: the primary only
+//! answers, so the newest stamp of its own that it can know of was echoed by the *next* heartbeat, one interval later.
+//! (Found by the property tests: an active secondary frozen just before its next heartbeat had both nodes running.)
 
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::Role;
 
 /// `K`: the time the guard needs to kill and reap every plugin.
 pub const KILL_TIME: Duration = Duration::from_millis(50);
@@ -56,25 +62,55 @@ pub struct NoRoomForGuard {
     pub needed: Duration,
 }
 
-/// The guard deadline `G` for a heartbeat interval `I` and the peer's takeover time `T`.
+/// Everything but the guard deadline that must fit into the takeover time of `contender`.
+fn spent(contender: Role, interval: Duration) -> Duration {
+    let behind = match contender {
+        Role::Secondary => interval,
+        Role::Primary => interval * 2,
+    };
+    behind + longest_round_trip(interval) + KILL_TIME + SCHEDULING_DELAY + MARGIN
+}
+
+/// The primary's guard deadline `G` for a heartbeat interval `I` and the secondary's takeover time `T`.
 ///
 /// # Errors
 ///
 /// When `G` would be shorter than four renewals of [`SHORTEST_RENEWAL`].
 pub fn guard_deadline(interval: Duration, takeover_after: Duration) -> Result<Duration, NoRoomForGuard> {
-    let spent = interval + longest_round_trip(interval) + KILL_TIME + SCHEDULING_DELAY + MARGIN;
+    guard_deadline_against(Role::Secondary, interval, takeover_after)
+}
+
+/// The guard deadline of a node whose peer, the `contender`, takes over after `takeover_after`.
+///
+/// # Errors
+///
+/// When it would be shorter than four renewals of [`SHORTEST_RENEWAL`].
+pub fn guard_deadline_against(
+    contender: Role,
+    interval: Duration,
+    takeover_after: Duration,
+) -> Result<Duration, NoRoomForGuard> {
+    let spent = spent(contender, interval);
     let shortest = SHORTEST_RENEWAL * 4;
     let room = after_drift(takeover_after).checked_sub(spent).filter(|room| *room >= shortest);
     // Whole milliseconds, rounded down: the figure is told to people and to the peer.
-    room.map(|room| Duration::from_millis(u64::try_from(room.as_millis()).unwrap_or(u64::MAX))).ok_or_else(|| {
-        let needed = (spent + shortest) * 101 / 99;
-        let whole = needed.as_millis() + u128::from(needed.subsec_nanos() % 1_000_000 != 0);
-        NoRoomForGuard {
-            takeover_after,
-            interval,
-            needed: Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX)),
-        }
-    })
+    room.map(|room| Duration::from_millis(u64::try_from(room.as_millis()).unwrap_or(u64::MAX))).ok_or_else(
+        || {
+            let needed = (spent + shortest) * 101 / 99;
+            let whole = needed.as_millis() + u128::from(!needed.subsec_nanos().is_multiple_of(1_000_000));
+            NoRoomForGuard {
+                takeover_after,
+                interval,
+                needed: Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX)),
+            }
+        },
+    )
+}
+
+/// The shortest takeover time of `contender` that leaves the other node room for `guard_deadline`.
+#[must_use]
+pub fn shortest_takeover(contender: Role, interval: Duration, guard_deadline: Duration) -> Duration {
+    (spent(contender, interval) + guard_deadline) * 101 / 99
 }
 
 #[cfg(test)]
@@ -90,6 +126,14 @@ mod tests {
         assert_eq!(guard_deadline(ms(1000), ms(3000)), Ok(ms(1705)));
         assert_eq!(guard_deadline(ms(100), ms(500)), Ok(ms(260)));
         assert!(guard_deadline(ms(5000), ms(15000)).expect("relaxed") > ms(8000));
+    }
+
+    #[test]
+    fn the_secondary_as_the_active_has_one_interval_less() {
+        assert_eq!(guard_deadline_against(Role::Primary, ms(1000), ms(3000)), Ok(ms(705)));
+        assert_eq!(guard_deadline_against(Role::Primary, ms(100), ms(500)), Ok(ms(160)));
+        let (interval, guard) = (ms(1000), ms(705));
+        assert!(shortest_takeover(Role::Primary, interval, guard) <= ms(3000));
     }
 
     #[test]

@@ -5,7 +5,10 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootTime, DutyOrder, Epoch, Fitness, Identity, Maintenance, Mode, Procedure, Report, Role, Severity, State};
+use crate::{
+    BootTime, DutyOrder, Epoch, Fitness, Identity, Maintenance, Mode, Procedure, Report, Role, Severity,
+    State,
+};
 
 /// One word for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,7 +45,7 @@ pub struct Redundancy {
 }
 
 /// The link as this node sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verdict", content = "reason")]
 pub enum LinkVerdict {
     /// No answer; counts towards the takeover. The text says what was seen last.
@@ -68,7 +71,7 @@ pub struct PeerView {
     pub report: Option<Report>,
     /// Own newest stamp that the peer has echoed: what every silence is counted from.
     pub last_echo: Option<BootTime>,
-    /// The newest round trip.
+    /// The newest round trip. Only the secondary measures it: what it sends is answered at once.
     pub round_trip: Option<Duration>,
     /// Until when the peer has promised not to take over (from its echoes). Decides only under a witness.
     pub promise_until: Option<BootTime>,

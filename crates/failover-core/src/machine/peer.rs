@@ -1,0 +1,420 @@
+//! The other node as the link shows it: sessions, beats, silence, refusals.
+//!
+//! Silence counts from the newest *own stamp that the peer has echoed*, never from the arrival of an answer: an
+//! answer may have been under way for long, and counting from it lets both nodes be active. The start of the process
+//! and the end of a stall count as an echo.
+
+use core::time::Duration;
+
+use super::words::Saying;
+use super::{Machine, Now};
+use crate::{
+    Beat, BootTime, DialOutcome, Effect, Epoch, EventCode, Identity, LinkVerdict, Mode, OnUnproved, Report,
+    Role, SessionId, Severity, State, TombstonePromise, timing,
+};
+
+/// The open session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) identity: Identity,
+    pub(super) role: Role,
+    pub(super) mode: Mode,
+    pub(super) since: BootTime,
+    /// The newest sequence number; older beats are ignored.
+    sequence: Option<u64>,
+    /// Whether the peer has seen a beat of this node in this session, so that its report answers ours.
+    pub(super) answered: bool,
+}
+
+/// What this node knows of its peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    pub(super) session: Option<Session>,
+    newest_session: Option<SessionId>,
+    pub(super) link: LinkVerdict,
+    pub(super) link_since: BootTime,
+    /// When something unproved was last followed by silence.
+    unproved_until: Option<BootTime>,
+    pub(super) report: Option<Report>,
+    /// Whether `report` came in the open session.
+    pub(super) fresh: bool,
+    /// The newest proof. A peer that proves the key and hangs up is refusing this node, not silent.
+    proved: Option<BootTime>,
+    pub(super) last_echo: Option<BootTime>,
+    pub(super) last_arrival: Option<BootTime>,
+    pub(super) round_trip: Option<Duration>,
+    /// Own newest stamp that the peer answered without having the duty: whatever it did began after it.
+    pub(super) idle_seen: Option<BootTime>,
+    /// Since when the peer is known to stop its plugins in a planned move.
+    pub(super) yielding_since: Option<BootTime>,
+    /// The last refusal and whose: it stands in a new session until the timings can be judged again.
+    refused: Option<(Identity, String)>,
+    promise: Option<(SessionId, TombstonePromise)>,
+    /// Proof that nothing runs on the peer: which, in words. A new session voids it.
+    pub(super) dead: Option<String>,
+}
+
+impl Peer {
+    pub(super) fn new(now: BootTime) -> Self {
+        Self {
+            session: None,
+            newest_session: None,
+            link: LinkVerdict::Silent("nothing has been heard since the start".to_owned()),
+            link_since: now,
+            unproved_until: None,
+            report: None,
+            fresh: false,
+            proved: None,
+            last_echo: None,
+            last_arrival: None,
+            round_trip: None,
+            idle_seen: None,
+            yielding_since: None,
+            refused: None,
+            promise: None,
+            dead: None,
+        }
+    }
+
+    fn turn(&mut self, now: BootTime, link: LinkVerdict) -> bool {
+        let changed = core::mem::discriminant(&self.link) != core::mem::discriminant(&link);
+        if changed {
+            if matches!((&self.link, &link), (LinkVerdict::Unproved(_), LinkVerdict::Silent(_))) {
+                self.unproved_until = Some(now);
+            }
+            self.link_since = now;
+        }
+        let news = self.link != link;
+        self.link = link;
+        news
+    }
+}
+
+impl Machine {
+    // ---------------------------------------------------------------------------------------- silence
+
+    /// What every silence is counted from.
+    pub(super) fn silent_since(&self) -> BootTime {
+        let told = if self.rules.count_from_echo { self.peer.last_echo } else { self.peer.last_arrival };
+        self.started.max(told.unwrap_or_default()).max(self.health.stalled.unwrap_or_default())
+    }
+
+    /// When silence has lasted for the takeover time.
+    pub(super) fn silence_due(&self) -> BootTime {
+        let takeover = self.takeover_after();
+        // A proof is a sign of life, too: a session that is only just open has not been echoed yet, and one that the peer
+        // has ended shows that it lives.
+        let due = self.silent_since().max(self.peer.proved.unwrap_or_default()) + takeover;
+        match (self.settings.on_unproved, self.peer.unproved_until) {
+            (OnUnproved::Hold, Some(until)) => due.max(until + takeover),
+            (OnUnproved::Hold, None) | (OnUnproved::TakeOver, _) => due,
+        }
+    }
+
+    /// The report of a peer that is connected and answers.
+    pub(super) fn living(&self, now: Now) -> Option<&Report> {
+        let answers = self.peer.session.is_some() && self.peer.fresh && now.boot < self.silence_due();
+        self.peer.report.as_ref().filter(|_| answers)
+    }
+
+    /// The report of a peer that is connected, answers, fits and is part of the pair.
+    pub(super) fn partner(&self, now: Now) -> Option<&Report> {
+        let fits = matches!(self.peer.link, LinkVerdict::Established);
+        self.living(now).filter(|report| fits && report.mode != Mode::Deactivated)
+    }
+
+    // ---------------------------------------------------------------------------------------- inputs
+
+    pub(super) fn session_proved(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        identity: Identity,
+        role: Role,
+        mode: Mode,
+    ) {
+        if self.peer.newest_session.is_some_and(|newest| id <= newest) {
+            return;
+        }
+        if let Some(open) = &self.peer.session {
+            let own = self.settings.identity.instance;
+            if open.identity.instance == own && identity.instance == own {
+                return; // Both ends of one connection: this node has dialled itself.
+            }
+            let foreign = open.identity.node != identity.node && self.living(now).is_some();
+            if foreign {
+                let name = identity.name.as_str();
+                let open = open.identity.name.as_str();
+                let why = format!(
+                    "{name} knows the key too, but this node is paired with {open}, which is connected"
+                );
+                self.say(EventCode::SessionRejected, Severity::Error, Saying::new(why.clone()));
+                self.out.push(Effect::CloseSession { session: id, why });
+                return;
+            }
+            let why = "a newer session of the same peer has replaced it".to_owned();
+            self.out.push(Effect::CloseSession { session: open.id, why });
+        }
+        let same_run =
+            self.peer.report.as_ref().is_some_and(|report| report.identity.instance == identity.instance);
+        if !same_run {
+            self.peer.report = None;
+            self.peer.yielding_since = None;
+            self.moves.procedure.declined = None;
+            // Whoever has to be told of an overlap is gone.
+            self.moves.procedure.overlap_ms = None;
+        }
+        let refusal = self.refusal_of(&identity, role, mode);
+        self.peer.newest_session = Some(id);
+        self.peer.proved = Some(now.boot);
+        self.peer.session =
+            Some(Session { id, identity, role, mode, since: now.boot, sequence: None, answered: false });
+        self.peer.fresh = false;
+        self.peer.promise = None;
+        self.peer.dead = None;
+        self.void_fence();
+        self.peer.unproved_until = None;
+        self.link_lost_for_moves(now, "the link was made anew");
+        self.judge(now, refusal);
+        self.arm_tombstone();
+    }
+
+    /// True when the beat counts; the state then looks at what it says.
+    pub(super) fn beat_arrived(&mut self, now: Now, id: SessionId, beat: Beat) -> bool {
+        let Some(session) = self.peer.session.as_mut().filter(|session| session.id == id) else {
+            return false;
+        };
+        let old = session.sequence.is_some_and(|newest| beat.sequence <= newest);
+        if old || beat.report.identity != session.identity {
+            return false;
+        }
+        session.sequence = Some(beat.sequence);
+        session.answered |= beat.echo.is_some();
+        self.peer.last_arrival = Some(now.boot);
+        self.void_fence();
+        // A stamp from before this run or from the future is no echo of ours.
+        let echo = beat.echo.filter(|echo| (self.started..=now.boot).contains(echo));
+        if let Some(echo) = echo {
+            // A heartbeat is answered at once, an answer only by the next heartbeat: that is no round trip.
+            if self.settings.role == Role::Secondary {
+                self.peer.round_trip = Some(now.boot.since(echo));
+            }
+            self.peer.last_echo = self.peer.last_echo.max(Some(echo));
+            if self.health.stalled.is_some_and(|end| echo >= end) {
+                self.health.stalled = None;
+            }
+        }
+        self.take_in(now, id, echo, beat.report);
+        true
+    }
+
+    fn take_in(&mut self, now: Now, id: SessionId, echo: Option<BootTime>, report: Report) {
+        let epochs = [Some(report.highest_epoch), report.epoch, report.last_held];
+        let credible = epochs.into_iter().flatten().all(|epoch| self.epochs.learn(epoch));
+        if !credible {
+            let sentence =
+                format!("the peer names epoch {}, which counting cannot reach", report.highest_epoch);
+            if self.peer.report.as_ref().is_none_or(|last| last.highest_epoch != report.highest_epoch) {
+                self.say(EventCode::EpochTrouble, Severity::Error, Saying::new(sentence));
+            }
+        }
+        // What shows an overlap that is only just over says nothing of the time before.
+        let was_active = self.was_active_beside(&report);
+        if matches!(report.state, State::Starting | State::Standby) && !was_active {
+            self.peer.idle_seen = self.peer.idle_seen.max(echo);
+        }
+        if report.state == State::Yielding {
+            self.peer.yielding_since = self.peer.yielding_since.or(Some(now.boot));
+        } else if report.state != State::Standby {
+            self.peer.yielding_since = None;
+        }
+        self.peer.promise = report.tombstone.map(|promise| (id, promise));
+        self.merge_maintenance(&report);
+        if let Some(session) = self.peer.session.as_mut() {
+            session.role = report.role;
+            session.mode = report.mode;
+        }
+        if report.mode != Mode::Deactivated && !matches!(self.peer.link, LinkVerdict::ProvedRefused(_)) {
+            self.memory.peer_timings = Some(report.timings);
+        }
+        let refusal = self
+            .refusal_of(&report.identity, report.role, report.mode)
+            .or_else(|| self.refusal_of_timings(&report));
+        self.peer.report = Some(report);
+        self.peer.fresh = true;
+        self.judge(now, refusal);
+    }
+
+    pub(super) fn session_ended(&mut self, now: Now, id: SessionId, cause: &str) {
+        if self.peer.session.as_ref().is_none_or(|session| session.id != id) {
+            return;
+        }
+        self.peer.session = None;
+        self.peer.fresh = false;
+        self.peer.turn(now.boot, LinkVerdict::Silent(format!("the session ended: {cause}")));
+        self.link_lost_for_moves(now, cause);
+    }
+
+    pub(super) fn dial_finished(&mut self, now: Now, outcome: DialOutcome) {
+        if self.peer.session.is_some() {
+            return;
+        }
+        match outcome {
+            DialOutcome::Silent(seen) => {
+                if !self.rules.refused_is_silence && self.memory.paired_with.is_some() {
+                    self.peer.dead = Some(seen.clone());
+                }
+                self.peer.turn(now.boot, LinkVerdict::Silent(seen));
+            }
+            DialOutcome::Unproved(seen) => {
+                let sentence =
+                    format!("something answers at the peer's address but cannot prove the key: {seen}");
+                if self.peer.turn(now.boot, LinkVerdict::Unproved(seen)) {
+                    self.say(EventCode::PeerUnproved, Severity::Error, Saying::new(sentence));
+                }
+            }
+        }
+    }
+
+    pub(super) fn refusal_confirmed(&mut self) {
+        let counts = self.settings.confirm_refusals && self.settings.arbitration == crate::Arbitration::None;
+        if counts && self.peer.session.is_none() && self.memory.paired_with.is_some() {
+            self.peer.dead = Some("every address of the peer refuses connections".to_owned());
+        }
+    }
+
+    pub(super) fn tombstone_read(&mut self, epoch: Epoch) {
+        let promised = self.peer.promise.is_some_and(|(session, promise)| {
+            promise.epoch == epoch && self.peer.newest_session == Some(session)
+        });
+        let held = self.peer.report.as_ref().and_then(|report| report.epoch) == Some(epoch);
+        if !promised || !held || self.peer.dead.is_some() {
+            return;
+        }
+        let cause = format!("its guard showed the secret of epoch {epoch}: every plugin there is gone");
+        self.peer.session = None;
+        self.peer.fresh = false;
+        self.peer.dead = Some(cause.clone());
+        let sentence = format!("the manager of {} is dead and its plugins have ended", self.peer_name());
+        self.say(EventCode::TombstoneRead, Severity::Warn, Saying::new(sentence).cause(cause));
+    }
+
+    // ---------------------------------------------------------------------------------------- verdicts
+
+    fn judge(&mut self, now: Now, refusal: Option<String>) {
+        let Some((identity, answered)) = self.peer.session.as_ref().map(|s| (s.identity.clone(), s.answered))
+        else {
+            return;
+        };
+        let before = self.peer.refused.take().filter(|(whose, _)| *whose == identity);
+        let stands = before.as_ref().filter(|_| !answered).map(|(_, why)| why.clone());
+        let Some(why) = refusal.or(stands) else {
+            self.peer.turn(now.boot, LinkVerdict::Established);
+            if self.peer.fresh {
+                self.memory.paired_with = Some(identity);
+            }
+            return;
+        };
+        self.peer.turn(now.boot, LinkVerdict::ProvedRefused(why.clone()));
+        if before.is_none_or(|(_, known)| known != why) {
+            let sentence = format!("{} is alive but refused: {why}", self.peer_name());
+            self.say(EventCode::PeerRefused, Severity::Error, Saying::new(sentence));
+        }
+        self.peer.refused = Some((identity, why));
+    }
+
+    /// Why this peer cannot be the other half of the pair; both nodes come to the same answer.
+    fn refusal_of(&self, identity: &Identity, role: Role, mode: Mode) -> Option<String> {
+        let own = &self.settings.identity;
+        if identity.instance == own.instance {
+            return Some(
+                "this node has dialled itself: `redundancy.secondary.address` must name the primary"
+                    .to_owned(),
+            );
+        }
+        if identity.node == own.node {
+            return Some(
+                "both nodes have the same node id: one data directory is a copy of the other".to_owned(),
+            );
+        }
+        let alone = mode == Mode::Deactivated || self.is_deactivated();
+        (!alone && role == self.settings.role).then(|| {
+            format!(
+                "both nodes are configured as {role}: set `redundancy.mode` of one of them to {}",
+                role.other()
+            )
+        })
+    }
+
+    /// Why the timings of the two cannot work together. Judged once the peer has seen this node's own.
+    fn refusal_of_timings(&self, report: &Report) -> Option<String> {
+        let alone = report.mode == Mode::Deactivated || self.is_deactivated();
+        if alone || self.peer.session.as_ref().is_none_or(|session| !session.answered) {
+            return None;
+        }
+        let own = self.timings_told();
+        let (primary, secondary) = match self.settings.role {
+            Role::Primary => (own, report.timings),
+            Role::Secondary => (report.timings, own),
+        };
+        let interval = secondary.interval;
+        if interval >= primary.takeover_after {
+            return Some(format!(
+                "`redundancy.secondary.interval` ({interval:?}) must be shorter than the primary's \
+                 `redundancy.primary.timeout` ({:?})",
+                primary.takeover_after
+            ));
+        }
+        let no_room = |contender, takeover_after| {
+            timing::guard_deadline_against(contender, interval, takeover_after)
+                .err()
+                .map(|none| none.to_string())
+        };
+        no_room(Role::Secondary, secondary.takeover_after)
+            .or_else(|| no_room(Role::Primary, primary.takeover_after))
+    }
+
+    /// The link is silent for long enough, or was from the start: says so, and says when it is back.
+    pub(super) fn watch_link(&mut self, now: Now) {
+        if self.is_deactivated() {
+            return;
+        }
+        let arrived = self.peer.last_arrival.filter(|_| self.peer.session.is_some() && self.peer.fresh);
+        let quiet = self.disconnect_due() <= now.boot;
+        if quiet && !self.said.disconnected {
+            self.said.disconnected = true;
+            self.said.link_known = true;
+            let sentence = format!(
+                "{} is disconnected: no heartbeat for {}",
+                self.peer_name(),
+                super::parts::words(self.disconnect_after())
+            );
+            let seen = match &self.peer.link {
+                LinkVerdict::Silent(seen)
+                | LinkVerdict::Unproved(seen)
+                | LinkVerdict::ProvedRefused(seen) => seen.clone(),
+                LinkVerdict::Established => "the session is open, but nothing comes".to_owned(),
+            };
+            self.say(EventCode::PeerDisconnected, Severity::Warn, Saying::new(sentence).cause(seen));
+        } else if !quiet && arrived.is_some() && (self.said.disconnected || !self.said.link_known) {
+            self.said.disconnected = false;
+            self.said.link_known = true;
+            let sentence = format!("{} is connected", self.peer_name());
+            self.say(EventCode::PeerConnected, Severity::Info, Saying::new(sentence));
+        }
+    }
+
+    fn disconnect_after(&self) -> Duration {
+        match self.settings.role {
+            Role::Primary => self.settings.timeout,
+            Role::Secondary => self.takeover_after(),
+        }
+    }
+
+    /// When the peer counts as disconnected unless something arrives before.
+    pub(super) fn disconnect_due(&self) -> BootTime {
+        let base = self.started.max(self.peer.last_arrival.unwrap_or_default());
+        base.max(self.health.stalled.unwrap_or_default()) + self.disconnect_after()
+    }
+}
