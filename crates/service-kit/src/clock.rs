@@ -1,4 +1,5 @@
 //! The clocks of a node, through a handle that simulation replaces.
+#![allow(clippy::disallowed_methods, reason = "the one clock of the process")]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,6 +46,22 @@ impl Clock {
             }
             Source::Simulated { origin, boot, .. } => *boot + origin.elapsed(),
         }
+    }
+
+    /// How long the machine has been suspended since it was booted: `CLOCK_BOOTTIME` minus `CLOCK_MONOTONIC`, which only
+    /// a suspend makes grow. `None` when the two could not be read closely enough together; zero in a simulation.
+    #[must_use]
+    pub fn suspended(&self) -> Option<Duration> {
+        if !self.is_real() {
+            return Some(Duration::ZERO);
+        }
+        let monotonic = || {
+            let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
+        };
+        let (before, boot, after) = (monotonic(), self.boot(), monotonic());
+        let close = after.saturating_sub(before) < Duration::from_millis(1);
+        close.then(|| Duration::from_nanos(boot.as_nanos()).saturating_sub(after))
     }
 
     /// Milliseconds of the Unix clock; only for what people read and for what must outlive a restart.

@@ -1,0 +1,444 @@
+//! The settings of a node, as every service reads them. Field by field they are documented in the tables of
+//! `schema.rs`, from which `docs/configuration.md` is generated.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use failover_core::{Arbitration, FailbackMode, Mode, OnUnproved, Role};
+use figment::value::Value;
+
+use super::plugin::PluginDefinition;
+use super::value::{Blank, Limits, Raw, Secret, Setting, choice, quoted, show_raw};
+
+/// The port of a node when the address names none.
+pub const DEFAULT_PORT: u16 = 5001;
+
+/// The whole of a node's settings.
+#[derive(Clone, Debug, Default)]
+pub struct NodeSettings {
+    /// The node itself.
+    pub node: Node,
+    /// Its part in the pair.
+    pub redundancy: Redundancy,
+    /// Who decides beside the pair.
+    pub arbitration: ArbitrationSettings,
+    /// How plugins are kept from outliving their manager.
+    pub supervisor: SupervisorSettings,
+    /// The node's own log.
+    pub log: LogSettings,
+    /// The plugins, by name.
+    pub plugins: BTreeMap<String, PluginDefinition>,
+}
+
+/// `[node]`.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// For people; validated to be a `failover_core::NodeName`.
+    pub name: String,
+    /// Where heartbeats arrive.
+    pub listen: SocketAddr,
+    /// Where everything lives that must outlive a restart.
+    pub data_dir: PathBuf,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            listen: SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT)),
+            data_dir: PathBuf::from("/var/lib/onduty"),
+        }
+    }
+}
+
+/// `[redundancy]`.
+#[derive(Clone, Debug)]
+pub struct Redundancy {
+    /// The configured mode.
+    pub mode: Mode,
+    /// Names the pair; both nodes say the same.
+    pub pair: String,
+    /// The key itself.
+    pub key: Option<Secret>,
+    /// The file with the key.
+    pub key_file: Option<PathBuf>,
+    /// The file with the key before, during a rotation.
+    pub previous_key_file: Option<PathBuf>,
+    /// Whether the proof of the key is bound to the TLS channel.
+    pub channel_binding: ChannelBindingMode,
+    /// A set of timings.
+    pub profile: Profile,
+    /// Whether timings are allowed under which a lost heartbeat or two can make both nodes active.
+    pub allow_overlap: bool,
+    /// Whether a stop hands over first.
+    pub handover_on_stop: bool,
+    /// What a primary goes by.
+    pub primary: Primary,
+    /// What a secondary goes by.
+    pub secondary: Secondary,
+    /// When the primary takes the duty back.
+    pub failback: Failback,
+    /// How many automatic moves are too many.
+    pub flap: Flap,
+}
+
+impl Default for Redundancy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Deactivated,
+            pair: String::new(),
+            key: None,
+            key_file: None,
+            previous_key_file: None,
+            channel_binding: ChannelBindingMode::Required,
+            profile: Profile::Standard,
+            allow_overlap: false,
+            handover_on_stop: true,
+            primary: Primary { timeout: Duration::from_secs(3), startup_wait: None },
+            secondary: Secondary::default(),
+            failback: Failback { mode: FailbackMode::Automatic, stable_for: Duration::from_secs(3) },
+            flap: Flap { limit: 5, window: Duration::from_secs(600) },
+        }
+    }
+}
+
+/// `[redundancy.primary]`.
+#[derive(Clone, Debug)]
+pub struct Primary {
+    /// Silence after which the secondary counts as disconnected, and as gone when it was active.
+    pub timeout: Duration,
+    /// How long `Starting` waits; see [`NodeSettings::startup_wait`].
+    pub startup_wait: Option<Duration>,
+}
+
+/// `[redundancy.secondary]`.
+#[derive(Clone, Debug)]
+pub struct Secondary {
+    /// The primary.
+    pub address: Option<PeerAddress>,
+    /// Which certificates of the primary are accepted.
+    pub trust: Option<Trust>,
+    /// How often a heartbeat is sent.
+    pub interval: Duration,
+    /// Silence after which the secondary takes over; unset: the primary's timeout, as the primary tells it.
+    pub takeover_after: Option<Duration>,
+    /// Whether refused connections count as proof, and for how long they have to be refused.
+    pub takeover_confirm: Confirm,
+    /// How long `Starting` waits; see [`NodeSettings::startup_wait`].
+    pub startup_wait: Option<Duration>,
+    /// What to do while something answers that cannot prove the key.
+    pub on_unproved: OnUnproved,
+}
+
+impl Default for Secondary {
+    fn default() -> Self {
+        Self {
+            address: None,
+            trust: None,
+            interval: Duration::from_secs(1),
+            takeover_after: None,
+            takeover_confirm: Confirm(None),
+            startup_wait: None,
+            on_unproved: OnUnproved::Hold,
+        }
+    }
+}
+
+/// `[redundancy.failback]`.
+#[derive(Clone, Debug)]
+pub struct Failback {
+    /// By itself or by hand.
+    pub mode: FailbackMode,
+    /// How long the primary must have been fit and connected.
+    pub stable_for: Duration,
+}
+
+/// `[redundancy.flap]`.
+#[derive(Clone, Debug)]
+pub struct Flap {
+    /// How many automatic moves the window may hold.
+    pub limit: u32,
+    /// The window.
+    pub window: Duration,
+}
+
+/// `[arbitration]`.
+#[derive(Clone, Debug)]
+pub struct ArbitrationSettings {
+    /// Who decides.
+    pub mode: Arbitration,
+}
+
+impl Default for ArbitrationSettings {
+    fn default() -> Self {
+        Self { mode: Arbitration::None }
+    }
+}
+
+/// `[supervisor]`.
+#[derive(Clone, Debug, Default)]
+pub struct SupervisorSettings {
+    /// The containment level.
+    pub containment: ContainmentMode,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// What is logged: a level, or directives such as `info,duty=debug`.
+    pub level: String,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+/// Timings that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// 5 s / 15 s.
+    Relaxed,
+    /// 1 s / 3 s.
+    Standard,
+    /// 100 ms / 500 ms.
+    Fast,
+}
+
+impl Profile {
+    /// Interval, timeout and `stable_for`.
+    #[must_use]
+    pub const fn timings(self) -> (Duration, Duration, Duration) {
+        match self {
+            Self::Relaxed => (Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(3)),
+            Self::Standard => (Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(3)),
+            Self::Fast => {
+                (Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(500))
+            }
+        }
+    }
+}
+
+/// Whether the proof of the key is bound to the TLS channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBindingMode {
+    /// It is: nobody can sit between the nodes.
+    Required,
+    /// It is not: a proxy that ends TLS may sit between the nodes.
+    Off,
+}
+
+/// Which certificates of the primary are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Every certificate; the key proof still protects the pair.
+    All,
+    /// Certificates trusted in the node's own store.
+    Store,
+}
+
+/// How plugins are contained; the levels are described in the documentation of the supervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContainmentMode {
+    /// The strongest that works here.
+    #[default]
+    Auto,
+    /// A PID namespace (level A).
+    Namespace,
+    /// A delegated cgroup (level B).
+    Cgroup,
+    /// Process groups (level C).
+    Group,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+choice! { Mode { "primary" => Self::Primary, "secondary" => Self::Secondary, "deactivated" => Self::Deactivated } }
+choice! { Profile { "relaxed" => Self::Relaxed, "standard" => Self::Standard, "fast" => Self::Fast } }
+choice! { ChannelBindingMode { "required" => Self::Required, "off" => Self::Off } }
+choice! { Trust { "all" => Self::All, "store" => Self::Store } later { "system" } }
+choice! { OnUnproved { "hold" => Self::Hold, "take_over" => Self::TakeOver } }
+choice! { FailbackMode { "automatic" => Self::Automatic, "manual" => Self::Manual } }
+choice! { Arbitration { "none" => Self::None } later { "etcd", "kubernetes", "fence" } }
+choice! { ContainmentMode {
+    "auto" => Self::Auto, "namespace" => Self::Namespace, "cgroup" => Self::Cgroup, "group" => Self::Group,
+} }
+choice! { LogFormat { "auto" => Self::Auto, "human" => Self::Human, "json" => Self::Json } }
+
+impl Blank for Trust {
+    fn blank() -> Self {
+        Self::Store
+    }
+}
+
+/// `"off"`, or the window over which every connection must be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirm(pub Option<Duration>);
+
+impl Setting for Confirm {
+    fn kind(&self) -> String {
+        "\"off\" or duration".to_owned()
+    }
+
+    fn read(&mut self, raw: Raw<'_>, limits: Limits) -> Result<(), String> {
+        if raw.value.as_str() == Some("off") {
+            self.0 = None;
+            return Ok(());
+        }
+        let mut window = Duration::ZERO;
+        window.read(raw, limits).map_err(|rule| format!("{rule}, or \"off\""))?;
+        self.0 = Some(window);
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        self.0.map_or_else(|| Some(quoted("off")), |window| window.show())
+    }
+}
+
+/// Where the primary is reached: host and port out of an `https://` URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    host: url::Host<String>,
+    port: u16,
+}
+
+impl PeerAddress {
+    /// The host as name resolution wants it: an IPv6 address without brackets.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match &self.host {
+            url::Host::Domain(name) => name.clone(),
+            url::Host::Ipv4(address) => address.to_string(),
+            url::Host::Ipv6(address) => address.to_string(),
+        }
+    }
+
+    /// The port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}:{}", self.host, self.port)
+    }
+}
+
+impl std::str::FromStr for PeerAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let rule = |why: &str| format!("must be https://HOST or https://HOST:PORT: {why}");
+        if text.to_ascii_lowercase().starts_with("http://") {
+            return Err("http:// is refused: https is required".to_owned());
+        }
+        let url = url::Url::parse(text).map_err(|e| rule(&e.to_string()))?;
+        if url.scheme() != "https" {
+            return Err(rule("https is required"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(rule("a user name or password does not belong here"));
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err(rule("nothing may follow the port"));
+        }
+        let host = url.host().ok_or_else(|| rule("the host is missing"))?.to_owned();
+        // The parser drops `:443`, the usual port of https, as if it had not been written; here it means something.
+        let written_443 = text.trim_end_matches('/').ends_with(":443");
+        let port = url.port().unwrap_or(if written_443 { 443 } else { DEFAULT_PORT });
+        if port == 0 {
+            return Err(rule("port 0 cannot be dialled"));
+        }
+        Ok(Self { host, port })
+    }
+}
+
+impl Blank for PeerAddress {
+    fn blank() -> Self {
+        Self { host: url::Host::Domain(String::new()), port: DEFAULT_PORT }
+    }
+}
+
+impl Setting for PeerAddress {
+    fn kind(&self) -> String {
+        "https URL".to_owned()
+    }
+
+    fn read(&mut self, raw: Raw<'_>, _: Limits) -> Result<(), String> {
+        let rule = "must be one https URL such as \"https://other-node:5001\"";
+        let listed: Option<Vec<String>> = match raw.value.as_str() {
+            Some(text) if raw.textual && text.trim_start().starts_with('[') => {
+                serde_json::from_str(text).ok()
+            }
+            Some(text) => Some(vec![text.to_owned()]),
+            None => raw
+                .value
+                .as_array()
+                .map(|all| all.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()),
+        };
+        match listed.as_deref() {
+            Some([only]) => only.parse().map(|address| *self = address),
+            Some([_, _, ..]) => Err("more than one address is not in this version".to_owned()),
+            Some([]) | None => Err(rule.to_owned()),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
+    }
+
+    fn show_wrong(&self, value: &Value) -> String {
+        let text = show_raw(value);
+        // Somebody may have written a password into the address.
+        if text.contains('@') { "(not shown, it has a user name)".to_owned() } else { text }
+    }
+}
+
+impl NodeSettings {
+    /// The silence after which a secondary takes over, as far as this node's own settings tell.
+    #[must_use]
+    pub fn takeover_after(&self) -> Duration {
+        self.redundancy.secondary.takeover_after.unwrap_or(self.redundancy.primary.timeout)
+    }
+
+    /// The total deadline of one dial: name, TCP, TLS and proof together.
+    #[must_use]
+    pub fn dial_deadline(&self) -> Duration {
+        (self.takeover_after() / 3).clamp(Duration::from_millis(200), Duration::from_secs(5))
+    }
+
+    /// How long `Starting` waits for the peer in this role.
+    #[must_use]
+    pub fn startup_wait(&self, role: Role) -> Duration {
+        let two_dials = self.dial_deadline() * 2;
+        match role {
+            Role::Primary => {
+                let usual = self.redundancy.primary.timeout.max(two_dials);
+                self.redundancy.primary.startup_wait.unwrap_or(usual)
+            }
+            Role::Secondary => {
+                let usual = Duration::from_secs(30).max(self.takeover_after());
+                self.redundancy.secondary.startup_wait.unwrap_or(usual)
+            }
+        }
+    }
+}
