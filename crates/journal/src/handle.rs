@@ -1,0 +1,105 @@
+//! What everybody else holds: record, list, subscribe, health.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use failover_core::Event;
+use thiserror::Error;
+use tokio::sync::{broadcast, watch};
+
+use crate::state::Shared;
+use crate::verify::{Verified, VerifyError, verify};
+use crate::{Entry, Health, store};
+
+/// The most entries of one list.
+pub const MOST_LISTED: u32 = 10_000;
+/// The entries of a list that does not say how many.
+const USUALLY_LISTED: u32 = 50;
+/// How long a list waits for the file before it goes by memory alone.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+
+/// A handle on the journal.
+#[derive(Clone)]
+pub struct JournalHandle {
+    shared: Arc<Shared>,
+}
+
+/// Why there is no list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ListError {
+    /// More than [`MOST_LISTED`].
+    #[error("`limit` is {0}: at most {MOST_LISTED} events are listed at once")]
+    TooMany(u32),
+}
+
+impl JournalHandle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Records an event: numbered, chained, logged, shown to every subscriber, and on its way to the disk. Never
+    /// waits for the disk and never fails.
+    pub fn record(&self, event: Event) {
+        self.shared.record(event);
+    }
+
+    /// Every entry from now on, each once: one that was shown without a number (0) because the disk was away is not
+    /// shown again when it gets its number later; [`Self::list`] then has it. A subscriber that is slower than the events is told that it lagged, and can go on
+    /// with [`Self::list`] from the last number it has seen.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Entry>> {
+        self.shared.news.subscribe()
+    }
+
+    /// The newest `limit` entries with a number above `after`, oldest of them first; limit 0 is 50. Answered from
+    /// memory where that has them all. When the file does not answer within two seconds, memory has to do.
+    ///
+    /// # Errors
+    ///
+    /// When more than [`MOST_LISTED`] are asked for.
+    pub async fn list(&self, after: u64, limit: u32) -> Result<Vec<Arc<Entry>>, ListError> {
+        if limit > MOST_LISTED {
+            return Err(ListError::TooMany(limit));
+        }
+        let limit = if limit == 0 { USUALLY_LISTED } else { limit };
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (recent, complete) = self.shared.newest(after, most);
+        if complete {
+            return Ok(recent);
+        }
+        let path = self.shared.options.path.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            store::reader(&path).and_then(|connection| store::newest(&connection, after, limit))
+        });
+        match tokio::time::timeout(READ_LIMIT, read).await {
+            Ok(Ok(Ok(older))) => Ok(joined(older, recent, most)),
+            // Said loudly by the writer already.
+            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Ok(recent),
+        }
+    }
+
+    /// How the journal is.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    /// Walks the chain of the file as it is on the disk now.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or was changed or cut.
+    pub async fn verify(&self) -> Result<Verified, VerifyError> {
+        let path = self.shared.options.path.clone();
+        let walk = tokio::task::spawn_blocking(move || verify(&path));
+        walk.await.unwrap_or_else(|e| Err(VerifyError::Unreadable(e.to_string())))
+    }
+}
+
+/// Entries of the file, then those that only memory has: newer ones, and ones without a number at the end.
+fn joined(older: Vec<Arc<Entry>>, recent: Vec<Arc<Entry>>, most: usize) -> Vec<Arc<Entry>> {
+    let begin = recent.iter().find(|entry| entry.number != 0).map_or(u64::MAX, |entry| entry.number);
+    let mut all: Vec<Arc<Entry>> = older.into_iter().filter(|entry| entry.number < begin).collect();
+    all.extend(recent);
+    all.split_off(all.len().saturating_sub(most))
+}
