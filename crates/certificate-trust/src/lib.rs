@@ -1,1 +1,54 @@
 //! Own identity, trust decisions, TLS ends and the proof of the pre-shared key.
+//!
+//! Every call of rustls and every byte of key material of the link lives in this crate, so that the rules of the
+//! wire stand in one place. Who calls whom:
+//!
+//! ```text
+//!   heartbeat-server ─► Acceptor ──┐                       ┌── Connector ◄─ heartbeat-client
+//!                        │         │  TLS 1.3, h2, no      │     │
+//!            OwnIdentity ◄         │  resumption           │     ► PkiStore: trusted/certs read at each dial,
+//!        pki/own, hot reload       │                       │       unknown certificates kept in rejected/
+//!                                  ▼                       ▼
+//!                          (stream, ChannelBinding)  (stream, ChannelBinding)
+//!                                  └──────► proof ◄────────┘
+//!                                             │  Hello, Challenge, PairKeys
+//!                                             ▼
+//!                              does the peer know the key, on this very connection?
+//! ```
+//!
+//! TLS says that nobody outside reads or changes the stream. Trust says whether the certificate is one that an
+//! operator accepted. Only the proof says that the peer is the other half of the pair, and it holds also where trust
+//! is [`TrustMode::All`]: a man in the middle has two TLS connections and so two channel bindings.
+//!
+//! Sources: RFC 8446 (TLS 1.3), RFC 5705 and RFC 8446 §7.5 (exporters), RFC 9266 (`tls-exporter` channel binding),
+//! RFC 5869 (HKDF), RFC 2104 (HMAC), RFC 9106 (Argon2id), RFC 5802 and RFC 7677 (the shape of the proof),
+//! RFC 9257 (external keys), RFC 5280 (certificates), OPC 10000-12 (the PKI folders).
+
+mod certificate;
+mod error;
+mod files;
+mod fingerprint;
+mod identity;
+mod key;
+mod pki;
+pub mod proof;
+mod provider;
+mod rejected;
+mod secret_file;
+mod tls;
+mod verifier;
+
+pub use certificate::{CertificateFacts, InvalidCertificate, Refusal};
+pub use error::TlsError;
+pub use fingerprint::Fingerprint;
+pub use identity::{IdentityError, OwnIdentity};
+pub use key::{KeyError, KeyOrigin, KeyProblem, KeySlot, KeySources, PairKey, PairKeys, write_key_file};
+pub use pki::{PkiError, PkiStore};
+pub use provider::install_crypto_provider;
+pub use rejected::Kept;
+pub use secret_file::SecretFileError;
+pub use tls::{Acceptor, ClientTls, Connector, ServerTls, TrustMode};
+
+/// What is unique to one TLS connection and known to its two ends alone: 32 bytes of the exporter
+/// `EXPORTER-Channel-Binding` (RFC 9266 §2, RFC 8446 §7.5).
+pub type ChannelBinding = [u8; 32];

@@ -1,0 +1,333 @@
+//! The node's own certificate and private key in `pki/own`, made at the first start.
+//!
+//! ```text
+//!   nothing there ──────────► make key, write key, make certificate, write certificate ─► publish
+//!   key, no certificate ────► (a first start was interrupted) certificate for that key ─► publish
+//!   certificate, no key ────► error: a certificate cannot be used without its key
+//!   both ───────────────────► read, check that they belong together ────────────────────► publish
+//! ```
+//!
+//! Nothing is published before certificate and key have been read whole and found to match. The published pair stands in
+//! an `arc-swap`: [`OwnIdentity::reload`] exchanges it under running acceptors, new handshakes see the new one, and
+//! a bad pair of files leaves the old one in place.
+
+use core::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::Fingerprint;
+use crate::certificate::{CertificateFacts, InvalidCertificate, Refusal};
+use crate::files::{self, Durability};
+use crate::pki::{FileProblem, MAX_FILE, PkiError, PkiStore, read_certificates};
+use crate::provider::provider;
+use crate::secret_file::{self, SecretFileError, SecretFileKind};
+
+const CERTIFICATE: &str = "certificate.pem";
+const PRIVATE_KEY: &str = "private.key";
+/// Names of one node: its name, host names and addresses. More is a mistake in the settings.
+const MAX_NAMES: usize = 64;
+/// How long a certificate made here is valid, in years. It is pinned by the peer and nobody renews it by itself, so it
+/// should outlast the machine rather than end a pair's redundancy one night.
+const VALID_YEARS: i16 = 20;
+/// 2026-01-01 in Unix seconds. A machine without a battery clock may be in 1970 at its first start: validity is then counted
+/// from here, so that the certificate is still valid when the clock has been set.
+const EARLIEST_CLOCK: u64 = 1_767_225_600;
+/// One day, in seconds: how far the peer's clock may be behind ours at the first start.
+const CLOCK_TOLERANCE: u64 = 86_400;
+
+/// Why the node has no usable identity.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// A folder could not be made or written.
+    #[error("the folder of the node's own certificate is not usable")]
+    Folder(#[from] PkiError),
+    /// No names were given to make a certificate for.
+    #[error("a certificate needs 1 to {MAX_NAMES} names, {given} are given")]
+    NameCount {
+        /// How many.
+        given: usize,
+    },
+    /// A name that no certificate can have.
+    #[error("`{name}` is neither a host name nor an IP address, so no certificate can be made for it")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// The cryptography library refused.
+    #[error("the node's own certificate cannot be made")]
+    Make(#[source] rcgen::Error),
+    /// The private key is gone.
+    #[error(
+        "`{}` has no private key beside it: restore `{PRIVATE_KEY}`, or remove the certificate to have a new pair made (the other node must then trust the new one)",
+        certificate.display()
+    )]
+    KeyMissing {
+        /// The certificate that is there.
+        certificate: PathBuf,
+    },
+    /// The private key file is not used.
+    #[error("the private key `{}` {problem}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        problem: SecretFileError,
+    },
+    /// The private key file holds no key.
+    #[error("the private key `{}` is cut, damaged, or not a private key in PEM", path.display())]
+    KeyMalformed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The certificate file cannot be read or holds none.
+    #[error("the certificate `{}` is not usable: {problem}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// Certificate and key are each whole, but not a pair.
+    #[error("the certificate `{}` does not belong to the private key beside it", certificate.display())]
+    Mismatch {
+        /// The certificate.
+        certificate: PathBuf,
+    },
+}
+
+impl IdentityError {
+    /// The machine code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Folder(_) => "identity.folder",
+            Self::NameCount { .. } | Self::BadName { .. } => "identity.names",
+            Self::Make(_) => "identity.make",
+            Self::KeyMissing { .. } => "identity.key_missing",
+            Self::KeyFile { problem, .. } => match problem.kind() {
+                SecretFileKind::Permissions => "identity.key_permissions",
+                SecretFileKind::Unreadable | SecretFileKind::NotAFile | SecretFileKind::TooLarge => {
+                    "identity.key_unreadable"
+                }
+            },
+            Self::KeyMalformed { .. } => "identity.key_malformed",
+            Self::Certificate { .. } => "identity.certificate",
+            Self::Mismatch { .. } => "identity.mismatch",
+        }
+    }
+}
+
+/// A certificate and key that belong together.
+struct Published {
+    certified: Arc<CertifiedKey>,
+    facts: Arc<CertificateFacts>,
+}
+
+/// The node's own certificate and key. Clones share what is published.
+#[derive(Clone)]
+pub struct OwnIdentity {
+    folder: PathBuf,
+    published: Arc<ArcSwap<Published>>,
+}
+
+impl OwnIdentity {
+    /// Reads the identity, or makes a self-signed one for `names` (host names and IP addresses; the first one is the
+    /// subject) and the PKI folders with it. An existing certificate is used as it is; names it lacks are a warning.
+    ///
+    /// Reads and writes files: not for an async thread.
+    ///
+    /// # Errors
+    /// When files are half-written, damaged, open to others or not a pair, or when a name is not possible.
+    pub fn open_or_create(pki_dir: &Path, names: &[String], now_unix: u64) -> Result<Self, IdentityError> {
+        let folder = PkiStore::open(pki_dir)?.own();
+        let certificate = folder.join(CERTIFICATE);
+        let made = match (exists(&certificate)?, exists(&folder.join(PRIVATE_KEY))?) {
+            (true, true) => false,
+            (true, false) => return Err(IdentityError::KeyMissing { certificate }),
+            (false, key_exists) => {
+                create(&folder, key_exists, names, now_unix)?;
+                true
+            }
+        };
+        let published = load(&folder)?;
+        let facts = Arc::clone(&published.facts);
+        if made {
+            tracing::info!(certificate = %facts, "made this node's own certificate");
+        } else {
+            report(&published, names, now_unix);
+        }
+        Ok(Self { folder, published: Arc::new(ArcSwap::from_pointee(published)) })
+    }
+
+    /// The fingerprint of the certificate that new handshakes show.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.published.load().facts.fingerprint
+    }
+
+    /// What the certificate says.
+    #[must_use]
+    pub fn facts(&self) -> Arc<CertificateFacts> {
+        Arc::clone(&self.published.load().facts)
+    }
+
+    /// Reads the files again and publishes them for new handshakes; says whether the certificate changed. Running sessions go
+    /// on. On an error the old pair stays.
+    ///
+    /// Reads files: not for an async thread.
+    ///
+    /// # Errors
+    /// As [`OwnIdentity::open_or_create`]; nothing is made here.
+    pub fn reload(&self) -> Result<bool, IdentityError> {
+        let fresh = load(&self.folder)?;
+        let changed = fresh.facts.fingerprint != self.fingerprint();
+        self.published.store(Arc::new(fresh));
+        Ok(changed)
+    }
+
+    /// For the acceptor: always the newest published pair.
+    pub(crate) fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(Resolver(Arc::clone(&self.published)))
+    }
+}
+
+impl fmt::Debug for OwnIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnIdentity").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
+    }
+}
+
+struct Resolver(Arc<ArcSwap<Published>>);
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.load().certified))
+    }
+}
+
+/// The key first and the certificate last: a start interrupted between the two goes on with the same key.
+fn create(folder: &Path, key_exists: bool, names: &[String], now_unix: u64) -> Result<(), IdentityError> {
+    let params = certificate_params(names, now_unix)?;
+    let key = if key_exists {
+        let pem = read_key_text(folder)?;
+        KeyPair::from_pem(&pem).map_err(|_| IdentityError::KeyMalformed { path: folder.join(PRIVATE_KEY) })?
+    } else {
+        let key = KeyPair::generate().map_err(IdentityError::Make)?;
+        let pem = Zeroizing::new(key.serialize_pem());
+        write(folder, PRIVATE_KEY, 0o600, pem.as_bytes())?;
+        key
+    };
+    let certificate = params.self_signed(&key).map_err(IdentityError::Make)?;
+    write(folder, CERTIFICATE, 0o644, certificate.pem().as_bytes())
+}
+
+fn certificate_params(names: &[String], now_unix: u64) -> Result<CertificateParams, IdentityError> {
+    let mut unique: Vec<String> = Vec::new();
+    for name in names {
+        // "node-a." is how DNS writes it; in a certificate (RFC 5280 §4.2.1.6) it has no dot at its end.
+        let name = name.strip_suffix('.').unwrap_or(name);
+        // What a peer could never dial is refused now, not by the peer one day.
+        if ServerName::try_from(name).is_err() {
+            return Err(IdentityError::BadName { name: name.chars().take(256).collect() });
+        }
+        if !unique.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            unique.push(name.to_owned());
+        }
+    }
+    let Some(first) = unique.first().cloned().filter(|_| unique.len() <= MAX_NAMES) else {
+        return Err(IdentityError::NameCount { given: unique.len() });
+    };
+    let mut params = CertificateParams::new(unique).map_err(IdentityError::Make)?;
+    params.distinguished_name = DistinguishedName::new();
+    // RFC 5280, appendix A: a common name has at most 64 characters. It is for people; the names above decide.
+    params.distinguished_name.push(DnType::CommonName, first.chars().take(64).collect::<String>());
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let (year, month, day) = date(now_unix.saturating_sub(CLOCK_TOLERANCE));
+    params.not_before = rcgen::date_time_ymd(year.into(), month, day);
+    let (year, month, day) = date(now_unix.max(EARLIEST_CLOCK));
+    // The 28th exists in every month of every year.
+    params.not_after = rcgen::date_time_ymd(year.saturating_add(VALID_YEARS).into(), month, day.min(28));
+    Ok(params)
+}
+
+/// Year, month and day in UTC. Out of the calendar's range it is the first day of 1970.
+fn date(unix: u64) -> (i16, u8, u8) {
+    let time = i64::try_from(unix).ok().and_then(|unix| jiff::Timestamp::from_second(unix).ok());
+    let date = time.unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC).date();
+    (date.year(), date.month().unsigned_abs(), date.day().unsigned_abs())
+}
+
+fn load(folder: &Path) -> Result<Published, IdentityError> {
+    let (certificate, private_key) = (folder.join(CERTIFICATE), folder.join(PRIVATE_KEY));
+    let unusable = |problem: String| IdentityError::Certificate { path: certificate.clone(), problem };
+    let chain =
+        read_certificates(&certificate).map_err(|problem: FileProblem| unusable(problem.to_string()))?;
+    let facts = chain
+        .first()
+        .map_or(Err(InvalidCertificate::Malformed), |leaf| CertificateFacts::read(leaf))
+        .map_err(|problem| unusable(problem.to_string()))?;
+    let text = read_key_text(folder)?;
+    let malformed = || IdentityError::KeyMalformed { path: private_key.clone() };
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| malformed())?;
+    match CertifiedKey::from_der(chain, key, &provider()) {
+        Ok(certified) => Ok(Published { certified: Arc::new(certified), facts: Arc::new(facts) }),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityError::Mismatch { certificate }),
+        Err(rustls::Error::InvalidCertificate(problem)) => Err(unusable(format!("{problem:?}"))),
+        Err(_) => Err(malformed()),
+    }
+}
+
+fn read_key_text(folder: &Path) -> Result<Zeroizing<String>, IdentityError> {
+    let path = folder.join(PRIVATE_KEY);
+    let bytes = secret_file::read(&path, MAX_FILE)
+        .map_err(|problem| IdentityError::KeyFile { path: path.clone(), problem })?;
+    let text = core::str::from_utf8(&bytes).map_err(|_| IdentityError::KeyMalformed { path })?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn write(folder: &Path, name: &str, mode: u32, bytes: &[u8]) -> Result<(), IdentityError> {
+    files::write_atomic(folder, name, mode, bytes, Durability::Flushed).map_err(|source| {
+        IdentityError::Folder(PkiError { operation: "write", path: folder.join(name), source })
+    })
+}
+
+/// A file that cannot be looked at is an error, not "absent": else a new identity would be made over the old one.
+fn exists(path: &Path) -> Result<bool, IdentityError> {
+    path.try_exists().map_err(|source: io::Error| {
+        IdentityError::Folder(PkiError { operation: "look at", path: path.to_owned(), source })
+    })
+}
+
+/// What an operator should know of a certificate that is used as it is: each cause once, not once for every name.
+fn report(published: &Published, names: &[String], now_unix: u64) {
+    let Some(leaf) = published.certified.cert.first() else { return };
+    let mut said: Vec<Refusal> = Vec::new();
+    for host in names.iter().filter_map(|name| ServerName::try_from(name.as_str()).ok()) {
+        let Err(refusal) = published.facts.judge(leaf, &host, now_unix) else { continue };
+        if !said.contains(&refusal) {
+            let (certificate, code) = (&published.facts, refusal.code());
+            tracing::warn!(%certificate, code, "a peer that pins this node's own certificate will refuse it: {refusal}");
+            said.push(refusal);
+        }
+    }
+}
