@@ -1,0 +1,51 @@
+//! The second socket: takes the driver's listening socket, and lets go of one that a dead driver lent.
+
+use std::io;
+use std::time::Duration;
+
+use service_kit::descriptor::{DONE, LEND, REFUSED, RELEASE, receive, send};
+use service_kit::unix_socket::{Socket, check_caller};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::hub::Message;
+
+/// A caller says its word at once; one at a time is served.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long accepting rests after an error of the system, so that it does not spin.
+const REST: Duration = Duration::from_millis(100);
+
+/// Serves one caller after the other.
+pub(super) async fn serve(socket: Socket, hub: mpsc::Sender<Message>) {
+    loop {
+        match socket.accept().await {
+            Ok(stream) => match check_caller(&stream) {
+                Ok(()) => match timeout(PATIENCE, attend(&stream, &hub)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "a caller of the listener's socket"),
+                    Err(_elapsed) => tracing::warn!("a caller of the listener's socket said nothing"),
+                },
+                Err(who) => tracing::warn!(who, "turned a caller of the listener's socket away"),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "accepting on the listener's socket");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+async fn attend(stream: &UnixStream, hub: &mpsc::Sender<Message>) -> io::Result<()> {
+    let pid = stream.peer_cred()?.pid();
+    let (done, answer) = oneshot::channel();
+    let message = match receive(stream).await? {
+        (LEND, Some(listener)) => Message::Lend { pid, listener, done },
+        (RELEASE, None) => Message::Release { done },
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a word that makes no sense")),
+    };
+    // A hub that has ended refuses.
+    let _ = hub.send(message).await;
+    let word = if answer.await.unwrap_or(false) { DONE } else { REFUSED };
+    send(stream, word, None).await
+}

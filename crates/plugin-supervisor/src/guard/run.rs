@@ -1,0 +1,344 @@
+//! The guard's loop: one thread, one `poll`, and nothing in it that waits for a disk, a plugin or the manager.
+//!
+//! ```text
+//!   socket ──► lease at once; everything else in turn      lease over, or socket closed
+//!   SIGCHLD ─► reap, tell                                        │
+//!   timer ───► the lease's deadline                              ▼
+//!   shims ───► a program has begun                      kill, reap, until nothing lives
+//!                                                                │ manager dead
+//!                                                                ▼
+//!                                                       tombstone, then the end
+//! ```
+//!
+//! The lease is judged by its deadline alone, first thing in every turn: neither the number of waiting messages nor
+//! a flood of dying children comes before it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use failover_core::BootTime;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
+
+use super::jobs::{Jobs, News};
+use super::kill::{Ending, cgroup_is_empty, is_first_process};
+use super::tombstone::{self, Grave};
+use super::{Again, enter};
+use crate::wire::{self, Command, Event, JobId, Received, Spec};
+
+/// Starts that wait for their turn. More than plugins can be configured; beyond it a start is refused.
+const WAITING_STARTS: usize = 256;
+/// Events the manager has not taken. It is written to without waiting; a manager that leaves this many unread for
+/// its whole lease is as good as dead, and is treated so.
+const WAITING_EVENTS: usize = 2048;
+
+#[derive(Clone, Copy)]
+struct Lease {
+    epoch: u64,
+    hold_until: BootTime,
+}
+
+struct Start {
+    job: JobId,
+    epoch: Option<u64>,
+    spec: Spec,
+    output: Vec<OwnedFd>,
+}
+
+/// What the other end of the socket is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manager {
+    Alive,
+    /// It asked for a planned end.
+    Leaving,
+    Dead,
+}
+
+struct Guard {
+    socket: OwnedFd,
+    deaths: SignalFd,
+    timer: OwnedFd,
+    /// What the timer is set to.
+    armed: Option<BootTime>,
+    jobs: Jobs,
+    manager: Manager,
+    lease: Option<Lease>,
+    /// The highest epoch whose lease ran out: it never comes back.
+    fired: Option<u64>,
+    ending: Option<Ending>,
+    starts: VecDeque<Start>,
+    events: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+    grave: Option<Grave>,
+    buffer: Vec<u8>,
+}
+
+/// Runs the guard until the manager has gone and nothing lives.
+pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
+    // Not in the manager's session: what a terminal sends to the manager's group does not hit the guard.
+    let _ = nix::unistd::setsid();
+    nix::sys::prctl::set_child_subreaper(true)?;
+    if is_first_process() {
+        enter::settle_in();
+    }
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    // Only the manager ends the guard, or the kernel.
+    for polite in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        mask.add(polite);
+    }
+    mask.thread_block()?;
+    let mut guard = Guard {
+        socket,
+        deaths: SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+        timer: rustix::time::timerfd_create(
+            TimerfdClockId::Boottime,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?,
+        armed: None,
+        jobs: Jobs::new(again),
+        manager: Manager::Alive,
+        lease: None,
+        fired: None,
+        ending: None,
+        starts: VecDeque::new(),
+        events: VecDeque::new(),
+        grave: None,
+        buffer: Vec::new(),
+    };
+    guard.tell(&Event::Ready, None);
+    guard.watch()?;
+    match (guard.manager, guard.grave.take()) {
+        (Manager::Dead, Some(grave)) => tombstone::serve(grave),
+        (Manager::Dead | Manager::Leaving | Manager::Alive, _) => Ok(()),
+    }
+}
+
+fn now() -> BootTime {
+    service_kit::Clock::real().boot()
+}
+
+impl Guard {
+    fn watch(&mut self) -> io::Result<()> {
+        loop {
+            self.judge_lease();
+            let news = self.jobs.begun();
+            self.tell_all(news);
+            let (news, anything_lives) = self.jobs.reap();
+            self.tell_all(news);
+            self.go_on_ending(anything_lives);
+            if self.manager != Manager::Alive && self.ending.is_none() {
+                return Ok(());
+            }
+            self.start_one();
+            self.flush();
+            self.wait()?;
+            self.listen();
+        }
+    }
+
+    /// The lease ran out: nothing of its epoch may live, and nothing of it may start again.
+    fn judge_lease(&mut self) {
+        let Some(lease) = self.lease else { return };
+        if now() < lease.hold_until {
+            return;
+        }
+        self.lease = None;
+        self.fired = Some(self.fired.map_or(lease.epoch, |fired| fired.max(lease.epoch)));
+        self.end_everything();
+        self.tell(&Event::Fired { epoch: lease.epoch }, None);
+    }
+
+    /// Kills at once; the answer comes when nothing lives.
+    fn end_everything(&mut self) -> &mut Ending {
+        for start in std::mem::take(&mut self.starts) {
+            let why = "everything is being ended".to_owned();
+            self.tell(&Event::StartFailed { job: start.job, why }, None);
+        }
+        let ending = self.ending.get_or_insert_with(Ending::begin);
+        ending.strike(&self.jobs);
+        ending
+    }
+
+    fn go_on_ending(&mut self, anything_lives: bool) {
+        let Some(ending) = &mut self.ending else { return };
+        if anything_lives || self.jobs.cgroup.as_deref().is_some_and(|cgroup| !cgroup_is_empty(cgroup)) {
+            ending.strike(&self.jobs);
+            if let Some(what) = ending.survivors() {
+                self.tell(&Event::Surviving { what }, None);
+            }
+            return;
+        }
+        let tokens = std::mem::take(&mut ending.tokens);
+        self.ending = None;
+        for token in tokens {
+            self.tell(&Event::Empty { token }, None);
+        }
+    }
+
+    fn start_one(&mut self) {
+        let Some(start) = self.starts.pop_front() else { return };
+        let held = self.lease.map(|lease| lease.epoch);
+        let outcome = match start.epoch {
+            Some(epoch) if held.is_none_or(|held| epoch > held) => {
+                Err(format!("no lease for epoch {epoch} is in force"))
+            }
+            _ if self.ending.is_some() => Err("everything is being ended".to_owned()),
+            _ => {
+                self.jobs.start(start.job, start.spec, start.output).map_err(|e| format!("cannot start: {e}"))
+            }
+        };
+        if let Err(why) = outcome {
+            self.tell(&Event::StartFailed { job: start.job, why }, None);
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self) -> io::Result<()> {
+        self.arm_timer()?;
+        let pause = match &self.ending {
+            _ if !self.starts.is_empty() => Some(Duration::ZERO),
+            Some(ending) => Some(ending.pause()),
+            None => None,
+        };
+        let pause = pause.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+        let mut interest = PollFlags::IN;
+        if !self.events.is_empty() {
+            interest |= PollFlags::OUT;
+        }
+        let mut fds = vec![PollFd::new(&self.deaths, PollFlags::IN), PollFd::new(&self.timer, PollFlags::IN)];
+        if self.manager != Manager::Dead {
+            fds.push(PollFd::new(&self.socket, interest));
+        }
+        fds.extend(self.jobs.shims().map(|shim| PollFd::new(shim, PollFlags::IN)));
+        match rustix::event::poll(&mut fds, pause.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        while let Ok(Some(_)) = self.deaths.read_signal() {}
+        Ok(())
+    }
+
+    /// An absolute time of the clock that goes on while the machine sleeps.
+    fn arm_timer(&mut self) -> io::Result<()> {
+        let wanted = self.lease.map(|lease| lease.hold_until);
+        if wanted == self.armed {
+            return Ok(());
+        }
+        // Zero would disarm the timer; a deadline in the past fires at once.
+        let at = wanted.map_or(Duration::ZERO, |at| Duration::from_nanos(at.as_nanos().max(1)));
+        let it_value = Timespec::try_from(at).map_err(io::Error::other)?;
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let when = Itimerspec { it_interval, it_value };
+        rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &when)?;
+        self.armed = wanted;
+        Ok(())
+    }
+
+    /// Takes every waiting message: a renewal never waits behind a start.
+    fn listen(&mut self) {
+        while self.manager != Manager::Dead {
+            match wire::receive::<Command>(&self.socket, &mut self.buffer) {
+                Received::Nothing => return,
+                Received::Closed => {
+                    self.manager =
+                        if self.manager == Manager::Leaving { Manager::Leaving } else { Manager::Dead };
+                    self.lease = None;
+                    self.end_everything();
+                    return;
+                }
+                Received::Garbage(why) => self.tell(&Event::Refused { why }, None),
+                Received::Message(command, passed) => self.obey(command, passed),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command, passed: Vec<OwnedFd>) {
+        match command {
+            Command::Configure { cgroup } => self.jobs.cgroup = cgroup,
+            Command::Lease { epoch, hold_until } => self.renew(Lease { epoch, hold_until }),
+            Command::Start { job, epoch, spec } => {
+                if self.starts.len() >= WAITING_STARTS {
+                    let why = format!("{WAITING_STARTS} starts are waiting already");
+                    self.tell(&Event::StartFailed { job, why }, None);
+                } else {
+                    self.starts.push_back(Start { job, epoch, spec: *spec, output: passed });
+                }
+            }
+            Command::Signal { job, signal } => {
+                if let Err(why) = self.jobs.signal(job, signal) {
+                    self.tell(&Event::Refused { why }, None);
+                }
+            }
+            Command::EndAll { token } => {
+                self.lease = None;
+                self.end_everything().tokens.push(token);
+            }
+            Command::Bury { epoch, secret, serve } => {
+                self.grave = Some(Grave { epoch, secret, serve, listener: passed.into_iter().next() });
+                self.tell(&Event::Buried { epoch }, None);
+            }
+            Command::Unbury => self.grave = None,
+            Command::Leave => {
+                self.manager = Manager::Leaving;
+                self.lease = None;
+                self.end_everything();
+            }
+        }
+    }
+
+    fn renew(&mut self, lease: Lease) {
+        let Lease { epoch, hold_until } = lease;
+        let newest = self.lease.map_or(0, |lease| lease.epoch);
+        if self.fired.is_some_and(|fired| epoch <= fired) || epoch < newest {
+            let why = format!("a lease for epoch {epoch}, which is over");
+            self.tell(&Event::Refused { why }, None);
+            return;
+        }
+        // Judged before it is replaced: a renewal that comes too late renews nothing.
+        if self.lease.is_some_and(|lease| now() >= lease.hold_until) {
+            self.judge_lease();
+            if epoch <= newest {
+                return;
+            }
+        }
+        self.lease = Some(lease);
+        self.tell(&Event::Held { epoch, hold_until }, None);
+    }
+
+    fn tell_all(&mut self, news: News) {
+        for (event, descriptor) in news {
+            self.tell(&event, descriptor);
+        }
+    }
+
+    fn tell(&mut self, event: &Event, descriptor: Option<OwnedFd>) {
+        if self.manager == Manager::Dead {
+            return;
+        }
+        if self.events.len() >= WAITING_EVENTS {
+            self.manager = Manager::Dead;
+            // It may live, and then no tombstone may speak for it.
+            self.grave = None;
+            self.events.clear();
+            self.lease = None;
+            self.end_everything();
+        } else if let Ok(bytes) = wire::encode(event) {
+            self.events.push_back((bytes, descriptor));
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some((bytes, descriptor)) = self.events.front() {
+            let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+            match wire::send(self.socket.as_fd(), bytes, &descriptors) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Sent, or the manager is gone, which reading will tell.
+                Ok(()) | Err(_) => drop(self.events.pop_front()),
+            }
+        }
+    }
+}

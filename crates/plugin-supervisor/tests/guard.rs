@@ -1,0 +1,221 @@
+//! The guard alone, spoken to as a supervisor that is mistaken, hostile or dead would: its own judgement is what
+//! counts.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test of real threads and processes waits and measures in real time"
+)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, is_alive};
+use failover_core::BootTime;
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use serde_json::{Value, json};
+use service_kit::Clock;
+
+struct Guard {
+    child: Child,
+    socket: Option<OwnedFd>,
+}
+
+impl Guard {
+    fn start() -> Self {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let seconds = i64::try_from(PATIENCE.as_secs()).unwrap();
+        setsockopt(&ours, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(seconds, 0)).unwrap();
+        setsockopt(&ours, sockopt::SndBuf, &1_000_000).unwrap();
+        let own = env!("CARGO_BIN_EXE_guard-for-tests");
+        let child = Command::new(own).args(["guard", "run", own, "guard"]).stdin(theirs).spawn().unwrap();
+        let guard = Self { child, socket: Some(ours) };
+        assert_eq!(guard.hear(), json!("Ready"));
+        guard
+    }
+
+    fn say(&self, message: &Value) {
+        self.say_bytes(message.to_string().as_bytes());
+    }
+
+    fn say_bytes(&self, bytes: &[u8]) {
+        use std::os::fd::AsRawFd;
+        let socket = self.socket.as_ref().unwrap().as_raw_fd();
+        assert_eq!(send(socket, bytes, MsgFlags::MSG_NOSIGNAL).unwrap(), bytes.len());
+    }
+
+    fn hear(&self) -> Value {
+        use std::os::fd::AsRawFd;
+        let mut bytes = vec![0; 200_000];
+        let socket = self.socket.as_ref().unwrap().as_raw_fd();
+        let read = recv(socket, &mut bytes, MsgFlags::empty()).expect("the guard says nothing");
+        assert!(read > 0, "the guard has gone");
+        serde_json::from_slice(&bytes[..read]).unwrap()
+    }
+
+    /// Hears on until this is said; gives what is in it.
+    fn hear_of(&self, what: &str) -> Value {
+        loop {
+            if let Some(content) = self.hear().get(what) {
+                return content.clone();
+            }
+        }
+    }
+
+    /// Gives the deadline.
+    fn lease(&self, epoch: u64, span: Duration) -> BootTime {
+        let hold_until = Clock::real().boot() + span;
+        self.say(&json!({ "Lease": { "epoch": epoch, "hold_until": hold_until } }));
+        hold_until
+    }
+
+    fn start_job(&self, job: u64, epoch: Option<u64>, command: &[&str]) {
+        let spec = json!({
+            "command": command, "env": { "PATH": "/usr/bin:/bin" }, "dir": null, "user": null, "group": null,
+        });
+        self.say(&json!({ "Start": { "job": job, "epoch": epoch, "spec": spec } }));
+    }
+
+    fn wait_exit(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "the guard does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn garbage_is_refused_and_the_guard_goes_on() {
+    let guard = Guard::start();
+    for garbage in [
+        &b"\x00\xff\xfe"[..],
+        b"{",
+        b"[]",
+        b"{\"Lease\":{}}",
+        b"{\"Lease\":{\"epoch\":-1,\"hold_until\":0}}",
+        b"{\"Shutdown\":null}",
+        b"{\"Signal\":{\"job\":1,\"signal\":9,\"job\":2}}",
+        &[b'['; 60_000],
+        &[b' '; 140_000],
+    ] {
+        guard.say_bytes(garbage);
+        let refused = guard.hear();
+        assert!(refused.get("Refused").is_some(), "{refused}");
+    }
+    guard.lease(4, HOUR);
+    guard.hear_of("Held");
+    guard.start_job(1, Some(4), &["sleep", "300"]);
+    guard.hear_of("Started");
+    guard.say(&json!({ "Signal": { "job": 1, "signal": 12345 } }));
+    assert_eq!(guard.hear_of("Refused")["why"], "there is no signal 12345");
+    // A job that does not exist is one that has ended: nothing to signal, nothing to refuse.
+    guard.say(&json!({ "Signal": { "job": 99, "signal": 9 } }));
+    guard.say(&json!({ "EndAll": { "token": 7 } }));
+    assert_eq!(guard.hear_of("Exited")["end"], json!({ "Signal": 9 }));
+    assert_eq!(guard.hear_of("Empty")["token"], 7);
+}
+
+#[test]
+fn nothing_starts_without_its_lease_and_a_lease_that_ran_out_never_comes_back() {
+    let guard = Guard::start();
+    guard.start_job(1, Some(4), &["sleep", "300"]);
+    assert_eq!(guard.hear_of("StartFailed")["why"], "no lease for epoch 4 is in force");
+    guard.lease(4, Duration::from_millis(100));
+    guard.hear_of("Held");
+    guard.start_job(2, Some(6), &["sleep", "300"]);
+    assert_eq!(guard.hear_of("StartFailed")["why"], "no lease for epoch 6 is in force");
+    assert_eq!(guard.hear_of("Fired")["epoch"], 4);
+    guard.lease(4, HOUR);
+    assert_eq!(guard.hear_of("Refused")["why"], "a lease for epoch 4, which is over");
+    guard.start_job(3, Some(4), &["sleep", "300"]);
+    guard.hear_of("StartFailed");
+    guard.lease(6, HOUR);
+    assert_eq!(guard.hear_of("Held")["epoch"], 6);
+    guard.start_job(4, Some(6), &["sleep", "300"]);
+    guard.hear_of("Started");
+    // An older epoch's lease cannot shorten the one in force.
+    guard.lease(5, Duration::ZERO);
+    guard.hear_of("Refused");
+    // A renewal in the past is a deadline that has come.
+    guard.say(&json!({ "Lease": { "epoch": 6, "hold_until": 0 } }));
+    assert_eq!(guard.hear_of("Fired")["epoch"], 6);
+    guard.hear_of("Exited");
+}
+
+#[test]
+fn a_renewal_overtakes_the_starts_before_it() {
+    let guard = Guard::start();
+    guard.lease(4, HOUR);
+    guard.hear_of("Held");
+    // Stopped, so that everything waits in the socket together.
+    let pid = i32::try_from(guard.child.id()).unwrap();
+    common::signal(pid, nix::sys::signal::Signal::SIGSTOP);
+    for job in 0..100 {
+        guard.start_job(job, Some(4), &["true"]);
+    }
+    guard.lease(4, HOUR);
+    common::signal(pid, nix::sys::signal::Signal::SIGCONT);
+    let mut started = 0;
+    while let heard = guard.hear()
+        && heard.get("Held").is_none()
+    {
+        started += usize::from(heard.get("Started").is_some());
+    }
+    assert!(started < 5, "it waited behind {started} starts");
+}
+
+#[test]
+fn the_deadline_is_kept_to_the_millisecond_and_never_early() {
+    let mut late = Vec::new();
+    for epoch in 1..=7 {
+        let guard = Guard::start();
+        let span = Duration::from_millis(150);
+        let deadline = guard.lease(epoch, span);
+        guard.start_job(1, Some(epoch), &["sh", "-c", "trap '' TERM; sleep 300 & sleep 300"]);
+        let pid = i32::try_from(guard.hear_of("Started")["pid"].as_i64().unwrap()).unwrap();
+        while is_alive(pid) {
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        let gone = Clock::real().boot();
+        assert!(gone >= deadline, "too early");
+        late.push(gone.since(deadline));
+        guard.hear_of("Fired");
+    }
+    late.sort_unstable();
+    eprintln!("killed this long after the deadline: {late:?}");
+    // The machine may be loaded: the best of seven is the guard's own time.
+    assert!(late[0] < Duration::from_millis(50), "{late:?}");
+}
+
+#[test]
+fn the_guard_ends_with_its_manager_and_takes_everything_along() {
+    let mut guard = Guard::start();
+    guard.lease(4, HOUR);
+    guard.start_job(1, Some(4), &["sh", "-c", "trap '' TERM; setsid sleep 300 & sleep 300"]);
+    let pid = i32::try_from(guard.hear_of("Started")["pid"].as_i64().unwrap()).unwrap();
+    // What a terminal or a service manager sends to the whole group does not end the guard before its manager.
+    let own = i32::try_from(guard.child.id()).unwrap();
+    common::signal(own, nix::sys::signal::Signal::SIGTERM);
+    common::signal(own, nix::sys::signal::Signal::SIGINT);
+    guard.lease(4, HOUR);
+    guard.hear_of("Held");
+    assert!(is_alive(pid));
+    guard.socket = None;
+    guard.wait_exit();
+    assert!(!is_alive(pid));
+}
