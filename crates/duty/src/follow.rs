@@ -1,0 +1,362 @@
+//! The driver's way to a supervisor that runs in another process: it stands at the supervisor's ends of the channels and
+//! carries orders and reports over `FollowDuty`, over every supervisor that comes and goes.
+//!
+//! ```text
+//!   driver ══ the same channels as in one process ══ Follower ── FollowDuty, unix socket ──► supervisor
+//!                                                       └─────── listening socket ─────────► (for the tombstone)
+//! ```
+//!
+//! While the supervisor is away the node is unfit, and orders are answered by what is certain:
+//!
+//! - An epoch that was never put on any stream: no supervisor can have begun it. A run has failed; a stop is done.
+//! - One that was: its plugins may live until the last lease that went out, so nothing is said before that; then the guard
+//!   has fired. That they are *gone* is said by the next supervisor, which ends leftovers before it answers, or by whoever
+//!   makes sure that the last one is dead and ends its leftovers (`NothingLives`).
+//!
+//! (`follow/doubt.rs` keeps this apart from the connection.)
+//!
+//! A supervisor that comes back without the epoch is a new one. The epoch is never run again there, because a tombstone
+//! may have been shown for it.
+
+mod doubt;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use failover_core::{DutyOrder, Epoch, Input};
+use onduty_api::failover::PluginStatus;
+use onduty_api::plugin::{SupervisorNews, SupervisorOrder, news};
+use onduty_api::unix_channel;
+use onduty_api::wire::plugin::v1::plugin_supervisor_service_client::PluginSupervisorServiceClient;
+use onduty_api::wire::plugin::v1::{FollowDutyRequest, FollowDutyResponse};
+use service_kit::Clock;
+use service_kit::descriptor;
+use service_kit::ports::SupervisorPort;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use doubt::Doubt;
+
+/// Orders on their way. The newest replaces the one before until one of these is free, so a supervisor that does not read
+/// gets few old ones.
+const ORDERS: usize = 4;
+/// A supervisor that lives answers at once.
+const ANSWER: Duration = Duration::from_secs(3);
+/// The first wait after a supervisor went away; doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// The longest: a supervisor that starts is found within this.
+const LONGEST_WAIT: Duration = Duration::from_millis(320);
+
+/// Makes sure that no supervisor runs and that nothing lives of the last one; `false` when that is not certain. May take
+/// seconds; called again and again while the supervisor is away and something of it may live.
+pub type NothingLives = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What a follower needs.
+pub struct FollowOptions {
+    /// The supervisor's socket.
+    pub socket: PathBuf,
+    /// The socket on which the listening socket is lent.
+    pub listener_socket: PathBuf,
+    /// The listening socket, for the tombstone; none without a link.
+    pub listener: Option<OwnedFd>,
+    /// The supervisor's ends of the channels to the driver.
+    pub port: SupervisorPort,
+    /// Looks after what a dead supervisor left.
+    pub nothing_lives: NothingLives,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// Carries orders and reports between the driver and a supervisor elsewhere.
+pub struct Follower {
+    options: FollowOptions,
+    plugins: watch::Sender<Arc<Vec<PluginStatus>>>,
+    doubt: Doubt,
+    /// The supervisor's word on fitness, kept back until everything is settled with it.
+    fitness: Option<Input>,
+    settled: bool,
+}
+
+/// Why a supervisor is not followed any more.
+enum Gone {
+    /// It went, or never answered.
+    Away(String),
+    /// The driver has ended.
+    Driver,
+}
+
+impl Follower {
+    /// A follower, and the plugins as the newest supervisor shows them.
+    #[must_use]
+    pub fn new(options: FollowOptions) -> (Self, watch::Receiver<Arc<Vec<PluginStatus>>>) {
+        let (plugins, seen) = watch::channel(Arc::default());
+        (Self { options, plugins, doubt: Doubt::default(), fitness: None, settled: false }, seen)
+    }
+
+    /// Follows until `stop`, or until the driver has ended.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut wait = FIRST_WAIT;
+        let following = async {
+            let mut why = "it has not answered yet".to_owned();
+            loop {
+                let unfit = Some(format!("the plugin supervisor is away: {why}"));
+                self.report(Input::PreflightChanged { unfit }).await?;
+                match self.follow(&mut wait).await {
+                    Gone::Away(cause) => why = cause,
+                    Gone::Driver => return None::<()>,
+                }
+                tracing::debug!(why, "the plugin supervisor is away");
+                self.show_nothing();
+                self.while_away(wait).await?;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        };
+        // Cancel-safe: at the end nothing is carried any more.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ended = following => {}
+        }
+    }
+
+    /// `None` when the driver has ended.
+    async fn report(&self, report: Input) -> Option<()> {
+        self.options.port.reports.send(report).await.ok()
+    }
+
+    /// Nobody knows what the plugins do.
+    fn show_nothing(&self) {
+        self.plugins.send_if_modified(|plugins| {
+            let unknown = |plugin: &PluginStatus| PluginStatus {
+                state: "unknown".to_owned(),
+                reason: "the plugin supervisor is away".to_owned(),
+                pid: None,
+                ..plugin.clone()
+            };
+            *plugins = Arc::new(plugins.iter().map(unknown).collect());
+            true
+        });
+    }
+
+    // ------------------------------------------------------------------------------------ away
+
+    /// Waits until it is time to try again; answers orders meanwhile. `None` when the driver has ended.
+    async fn while_away(&mut self, wait: Duration) -> Option<()> {
+        let until = Instant::now() + wait;
+        self.look_after_leftovers().await?;
+        loop {
+            let order = *self.options.port.orders.borrow_and_update();
+            if let Some(report) = order.and_then(|order| self.doubt.answer(order, self.options.clock.boot()))
+            {
+                self.report(report).await?;
+            }
+            // What a secret would prove, no guard could.
+            while self.options.port.secrets.try_recv().is_ok() {}
+            tokio::select! {
+                () = sleep_until(until) => return Some(()),
+                changed = self.options.port.orders.changed() => changed.ok()?,
+            }
+        }
+    }
+
+    /// Nobody needs to wait for a lease or for another supervisor when it is certain that nothing lives.
+    async fn look_after_leftovers(&mut self) -> Option<()> {
+        let Some(epoch) = self.doubt.in_doubt() else { return Some(()) };
+        let nothing_lives = Arc::clone(&self.options.nothing_lives);
+        if !tokio::task::spawn_blocking(move || nothing_lives()).await.unwrap_or(false) {
+            return Some(());
+        }
+        self.doubt.nothing_lives();
+        let why = "the plugin supervisor died, and the plugins with it".to_owned();
+        self.report(Input::GuardFired { epoch, why }).await?;
+        self.report(Input::PluginsReaped { epoch }).await
+    }
+
+    // ------------------------------------------------------------------------------------ following
+
+    async fn follow(&mut self, wait: &mut Duration) -> Gone {
+        (self.fitness, self.settled) = (None, false);
+        let (orders, requests) = mpsc::channel(ORDERS);
+        let mut answers = match self.connect(requests).await {
+            Ok(answers) => answers,
+            Err(why) => return Gone::Away(why),
+        };
+        let standing = match self.hear_truth(&mut answers).await {
+            Ok(standing) => standing,
+            Err(gone) => return gone,
+        };
+        *wait = FIRST_WAIT;
+        tracing::info!("following the plugin supervisor");
+        if let Err(gone) = self.settle(standing, &orders, &mut answers).await {
+            return gone;
+        }
+        self.lend_listener().await;
+        self.settled = true;
+        if let Some(fitness) = self.fitness.take()
+            && self.report(fitness).await.is_none()
+        {
+            return Gone::Driver;
+        }
+        self.carry(&orders, &mut answers).await
+    }
+
+    async fn connect(
+        &self,
+        requests: mpsc::Receiver<FollowDutyRequest>,
+    ) -> Result<Streaming<FollowDutyResponse>, String> {
+        let connecting = async {
+            let channel = unix_channel::connect(&self.options.socket).await.map_err(|error| told(&error))?;
+            let answered = PluginSupervisorServiceClient::new(channel)
+                .follow_duty(ReceiverStream::new(requests))
+                .await
+                .map_err(|status| status.message().to_owned())?;
+            Ok(answered.into_inner())
+        };
+        timeout(ANSWER, connecting).await.unwrap_or_else(|_elapsed| Err("it does not answer".to_owned()))
+    }
+
+    /// Hands on what the supervisor knows, and returns the epoch of which something may live.
+    async fn hear_truth(
+        &mut self,
+        answers: &mut Streaming<FollowDutyResponse>,
+    ) -> Result<Option<Epoch>, Gone> {
+        let hearing = async {
+            loop {
+                match next(answers).await? {
+                    SupervisorNews::Standing { epoch } => return Ok(epoch),
+                    other @ (SupervisorNews::Report(_) | SupervisorNews::Plugins(_)) => {
+                        self.hand_on(other).await?
+                    }
+                }
+            }
+        };
+        timeout(ANSWER, hearing)
+            .await
+            .unwrap_or_else(|_elapsed| Err(Gone::Away("it does not say what stands".to_owned())))
+    }
+
+    async fn hand_on(&mut self, news: SupervisorNews) -> Result<(), Gone> {
+        match news {
+            SupervisorNews::Report(fitness @ Input::PreflightChanged { .. }) if !self.settled => {
+                self.fitness = Some(fitness);
+                Ok(())
+            }
+            SupervisorNews::Report(report) => self.report(report).await.ok_or(Gone::Driver),
+            SupervisorNews::Plugins(plugins) => {
+                self.plugins.send_replace(Arc::new(plugins));
+                Ok(())
+            }
+            SupervisorNews::Standing { .. } => Err(Gone::Away("it says twice what stands".to_owned())),
+        }
+    }
+
+    /// Brings what this driver believes and what the supervisor knows together, before any order goes out.
+    async fn settle(
+        &mut self,
+        standing: Option<Epoch>,
+        orders: &mpsc::Sender<FollowDutyRequest>,
+        answers: &mut Streaming<FollowDutyResponse>,
+    ) -> Result<(), Gone> {
+        if let Some(epoch) = standing.filter(|epoch| self.doubt.sent != Some(*epoch)) {
+            // Of a driver before this one: it ends before anything else.
+            tracing::warn!(%epoch, "an earlier run has left plugins behind: they are killed");
+            let kill = SupervisorOrder::Standing(DutyOrder::Kill { epoch });
+            orders.try_send(kill.into()).map_err(|_full| Gone::Away("it takes no orders".to_owned()))?;
+            loop {
+                let news = next(answers).await?;
+                let reaped = matches!(&news, SupervisorNews::Report(Input::PluginsReaped { epoch: gone }) if *gone == epoch);
+                self.hand_on(news).await?;
+                if reaped {
+                    break;
+                }
+            }
+        }
+        let order = *self.options.port.orders.borrow();
+        if let Some(epoch) = order.and_then(|order| self.doubt.lost(order, standing)) {
+            let why = "the plugin supervisor was replaced; the guard of the one before has ended the plugins";
+            self.report(Input::GuardFired { epoch, why: why.to_owned() }).await.ok_or(Gone::Driver)?;
+        }
+        Ok(())
+    }
+
+    async fn lend_listener(&self) {
+        let FollowOptions { listener, listener_socket, .. } = &self.options;
+        let Some(listener) = listener else { return };
+        let why = match descriptor::lend(listener_socket, listener.as_fd()).await {
+            Ok(true) => return,
+            Ok(false) => "the supervisor refused it".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(why, "the port could not be lent to the guard: a crash is noticed by silence only");
+    }
+
+    /// Carries orders out and reports in, until either side ends.
+    async fn carry(
+        &mut self,
+        orders: &mpsc::Sender<FollowDutyRequest>,
+        answers: &mut Streaming<FollowDutyResponse>,
+    ) -> Gone {
+        self.options.port.orders.mark_changed();
+        let (mut due, mut secrets_come) = (false, true);
+        loop {
+            // Cancel-safe: a permit that is not used is given back, and a stream's message is taken whole or not at all.
+            tokio::select! {
+                biased;
+                changed = self.options.port.orders.changed() => match changed {
+                    Ok(()) => due = true,
+                    Err(_) => return Gone::Driver,
+                },
+                permit = orders.reserve(), if due => {
+                    let Ok(permit) = permit else { return Gone::Away("its stream broke".to_owned()) };
+                    due = false;
+                    let order = *self.options.port.orders.borrow_and_update();
+                    if let Some(order) = order.filter(|order| self.doubt.may_go(*order)) {
+                        self.doubt.goes(order);
+                        permit.send(SupervisorOrder::Standing(order).into());
+                    }
+                }
+                news = next(answers) => {
+                    let handed = match news {
+                        Ok(news) => self.hand_on(news).await,
+                        Err(gone) => Err(gone),
+                    };
+                    if let Err(gone) = handed {
+                        return gone;
+                    }
+                }
+                secret = self.options.port.secrets.recv(), if secrets_come => match secret {
+                    // Without room the peer goes by silence: slower, not less safe.
+                    Some(secret) => {
+                        let (epoch, secret) = (secret.epoch, *secret.secret);
+                        drop(orders.try_send(SupervisorOrder::ArmTombstone { epoch, secret }.into()));
+                    }
+                    None => secrets_come = false,
+                },
+            }
+        }
+    }
+}
+
+/// The next of the supervisor's news. Cancel-safe.
+async fn next(answers: &mut Streaming<FollowDutyResponse>) -> Result<SupervisorNews, Gone> {
+    match answers.message().await {
+        Ok(Some(answer)) => {
+            news(answer).map_err(|invalid| Gone::Away(format!("it says what makes no sense: {invalid}")))
+        }
+        Ok(None) => Err(Gone::Away("it has ended the stream".to_owned())),
+        Err(status) => Err(Gone::Away(status.message().to_owned())),
+    }
+}
+
+/// The innermost cause: the layers above it only say that there is one.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    format!("its socket does not answer ({innermost})")
+}
