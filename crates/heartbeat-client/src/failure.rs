@@ -1,0 +1,281 @@
+//! Why a dial led to no session, in a person's words, and what it means for the pair.
+//!
+//! The rule: an answer that is *wrong* is `Unproved`, for unproven is not unavailable. *No* answer (refused, timed out,
+//! unreachable, closed in the middle) is `Silent`; whoever can cause that on the wire could as well cut it.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+
+use certificate_trust::TlsError;
+use failover_core::DialOutcome;
+use onduty_api::Invalid;
+use onduty_api::errors::{self, Refusal};
+use tonic::{Code, Status};
+
+/// Where a dial stands; the names are those of the connection test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Name,
+    Tcp,
+    Tls,
+    Trust,
+    Key,
+}
+
+/// A dial that led to no session.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// How far it came.
+    pub(crate) stage: Stage,
+    /// What it means.
+    pub(crate) outcome: DialOutcome,
+    /// How to mend it.
+    pub(crate) hint: &'static str,
+    /// Whether it was this very node that answered.
+    pub(crate) own: bool,
+}
+
+impl Failure {
+    fn silent(stage: Stage, seen: String, hint: &'static str) -> Self {
+        Self { stage, outcome: DialOutcome::Silent(seen), hint, own: false }
+    }
+
+    fn unproved(stage: Stage, seen: String, hint: &'static str) -> Self {
+        Self { stage, outcome: DialOutcome::Unproved(seen), hint, own: false }
+    }
+
+    pub(crate) fn sentence(&self) -> &str {
+        match &self.outcome {
+            DialOutcome::Silent(seen) | DialOutcome::Unproved(seen) => seen,
+        }
+    }
+
+    /// Under which reason it is counted; `None`: nobody was there.
+    pub(crate) const fn counted_as(&self) -> Option<&'static str> {
+        if !self.is_unproved() {
+            return None;
+        }
+        Some(match self.stage {
+            Stage::Name | Stage::Tcp | Stage::Tls => "dialled_foreign",
+            Stage::Trust => "dialled_untrusted",
+            Stage::Key => "dialled_unproved",
+        })
+    }
+
+    pub(crate) const fn is_unproved(&self) -> bool {
+        matches!(self.outcome, DialOutcome::Unproved(_))
+    }
+
+    pub(crate) fn name(trouble: String) -> Self {
+        Self::silent(
+            Stage::Name,
+            trouble,
+            "Check the host in `redundancy.secondary.address` and the name servers.",
+        )
+    }
+
+    pub(crate) fn connect(address: SocketAddr, error: &io::Error) -> Self {
+        let (seen, hint) = if error.kind() == io::ErrorKind::ConnectionRefused {
+            (
+                format!("{address} refused the connection"),
+                "Is onduty running there, on this port? A firewall may refuse on its behalf.",
+            )
+        } else {
+            (format!("{address} cannot be reached: {error}"), "Check cables, routes and firewalls.")
+        };
+        Self::silent(Stage::Tcp, seen, hint)
+    }
+
+    /// The deadline of the whole dial came while it stood at `stage`.
+    pub(crate) fn timed_out(address: SocketAddr, stage: Stage) -> Self {
+        let doing = match stage {
+            Stage::Name => "the name lookup",
+            Stage::Tcp => "the TCP connection",
+            Stage::Tls | Stage::Trust => "the TLS handshake",
+            Stage::Key => "the proof of the key",
+        };
+        let hint = "Nothing answers in time: the machine or the process may stand still, or a firewall drops packets.";
+        Self::silent(stage, format!("{address} did not answer in time during {doing}"), hint)
+    }
+
+    pub(crate) fn tombstone(address: SocketAddr) -> Self {
+        let seen = format!("onduty at {address} has died; its guard answers instead");
+        Self::silent(Stage::Tls, seen, "Start onduty there again.")
+    }
+
+    pub(crate) fn tls(address: SocketAddr, error: &TlsError) -> Self {
+        let seen = format!("TLS with {address} failed: {}", with_causes(error));
+        match error {
+            TlsError::Closed | TlsError::Io(_) => Self::silent(
+                Stage::Tls,
+                format!("{address} closed the connection during the TLS handshake"),
+                "Something accepts connections and ends them: onduty may be starting or overrun, or a proxy has no backend.",
+            ),
+            TlsError::Stopping => Self::silent(Stage::Tls, seen, ""),
+            TlsError::Certificate { .. } => Self::unproved(
+                Stage::Trust,
+                seen,
+                "Compare the fingerprint with the one the other node shows, then move the certificate to `pki/trusted/certs`.",
+            ),
+            TlsError::Store(_) => Self::unproved(
+                Stage::Trust,
+                seen,
+                "Make `pki/trusted/certs` readable for the onduty process.",
+            ),
+            TlsError::BadSignature => Self::unproved(
+                Stage::Trust,
+                seen,
+                "Somebody shows a certificate that is not theirs: look for a proxy or an attack.",
+            ),
+            TlsError::BadHost { .. } => {
+                Self::unproved(Stage::Tls, seen, "Correct the host in `redundancy.secondary.address`.")
+            }
+            TlsError::RefusedByPeer { .. }
+            | TlsError::NotTls
+            | TlsError::Version(_)
+            | TlsError::Alpn
+            | TlsError::Resumed
+            | TlsError::Handshake { .. } => Self::unproved(
+                Stage::Tls,
+                seen,
+                "Something other than onduty answers on this port: check address and port.",
+            ),
+        }
+    }
+
+    /// HTTP/2 itself failed, before or between the messages.
+    pub(crate) fn http(address: SocketAddr, error: &(dyn Error + 'static)) -> Self {
+        if is_broken_connection(error) {
+            Self::closed(address)
+        } else {
+            Self::foreign(address, "HTTP/2 failed")
+        }
+    }
+
+    /// The call ended although a message is due.
+    pub(crate) fn ended(address: SocketAddr) -> Self {
+        Self::foreign(address, "the call ended in the middle of the proof")
+    }
+
+    pub(crate) fn invalid(address: SocketAddr, invalid: &Invalid) -> Self {
+        Self::foreign(address, &format!("a message breaks a rule: {invalid}"))
+    }
+
+    pub(crate) fn out_of_order(address: SocketAddr) -> Self {
+        Self::foreign(address, "the messages are out of order")
+    }
+
+    pub(crate) fn selfie(address: SocketAddr) -> Self {
+        Self { own: true, ..Self::refused(address, Refusal::Selfie) }
+    }
+
+    pub(crate) fn version(address: SocketAddr) -> Self {
+        Self::refused(address, Refusal::Version)
+    }
+
+    /// The other end let us in but could not prove that it knows the key.
+    pub(crate) fn impostor(address: SocketAddr) -> Self {
+        let seen = format!("{address} does not know the key although it claims to");
+        Self::unproved(Stage::Key, seen, "Somebody plays the other node: look for an attack.")
+    }
+
+    pub(crate) fn no_random() -> Self {
+        let seen = "the system gives no random bytes".to_owned();
+        Self::silent(Stage::Key, seen, "")
+    }
+
+    /// The call was ended with a status. What it says in words is a stranger's text and goes nowhere.
+    pub(crate) fn status(address: SocketAddr, status: &Status) -> Self {
+        // A status that was made here out of an error of the connection has that error as its source.
+        if let Some(source) = status.source() {
+            return Self::http(address, source);
+        }
+        if let Some(refusal) = errors::refusal(status) {
+            return Self::refused(address, refusal);
+        }
+        let code = status.code();
+        if code == Code::Unauthenticated {
+            Self::unproved(
+                Stage::Key,
+                format!("{address} refused the proof of the key: the two nodes have different keys"),
+                "Copy the key file of one node to the other (`redundancy.key_file`).",
+            )
+        } else if code == Code::Unavailable {
+            // The other node stops, or a proxy has nothing behind it: nobody is there.
+            Self::silent(
+                Stage::Key,
+                format!("{address} answers that it is not available"),
+                "The other node is stopping, or a proxy has no backend.",
+            )
+        } else {
+            Self::foreign(address, &format!("the call was refused ({code:?})"))
+        }
+    }
+
+    fn closed(address: SocketAddr) -> Self {
+        Self::silent(
+            Stage::Key,
+            format!("{address} closed the connection before the key was proved"),
+            "The other node may be stopping or overrun, or a proxy has no backend.",
+        )
+    }
+
+    fn foreign(address: SocketAddr, what: &str) -> Self {
+        Self::unproved(
+            Stage::Key,
+            format!("what answers at {address} does not speak the onduty protocol: {what}"),
+            "Something other than onduty, or another version of it, answers on this port: check address and port.",
+        )
+    }
+
+    fn refused(address: SocketAddr, refusal: Refusal) -> Self {
+        let hint = match refusal {
+            Refusal::TlsTerminatedBetween => {
+                "Remove the proxy between the nodes, or set `redundancy.channel_binding = \"off\"` on both."
+            }
+            Refusal::ChannelBinding => "Set `redundancy.channel_binding` alike on both nodes.",
+            Refusal::Selfie => "Set `redundancy.secondary.address` to the address of the other node.",
+            Refusal::Version => "Bring both nodes to the same version of onduty.",
+            Refusal::Pair => "Set `redundancy.pair` alike on both nodes.",
+        };
+        Self::unproved(Stage::Key, format!("{address}: {refusal}"), hint)
+    }
+}
+
+/// The most telling one: something wrong before nothing at all, and the one that came farthest.
+pub(crate) fn most_telling(failures: Vec<Failure>) -> Option<Failure> {
+    failures.into_iter().rev().max_by_key(|failure| (failure.is_unproved(), failure.stage))
+}
+
+/// The message of an error with those of its causes.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string cannot fail.
+        let _ = write!(sentence, ": {error}");
+        cause = error.source();
+    }
+    sentence
+}
+
+/// Whether the connection is gone, rather than that something wrong came over it.
+fn is_broken_connection(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+            let polite = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            return h2.is_io() || polite;
+        }
+        if error.is::<io::Error>() {
+            return true;
+        }
+        if error.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_canceled() || e.is_closed()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

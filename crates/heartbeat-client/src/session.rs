@@ -1,0 +1,237 @@
+//! A proved session: a heartbeat every interval, at once when the driver has something to announce, and whatever the
+//! peer sends goes to the driver.
+//!
+//! A beat is made at the moment there is room for it, so that nothing old ever waits. The peer acknowledges each beat; its
+//! own pushes are not acknowledged one by one: the next heartbeat echoes them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use duty::{LinkHandle, Outgoing, SessionTicket};
+use failover_core::{BootTime, Input, SessionId, TombstonePromise};
+use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame};
+use onduty_api::wire::heartbeat::v1::{SessionRequest, SessionResponse};
+use service_kit::Clock;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use crate::prove::Session;
+
+/// How long a beat may be due without room for it before the session is given up.
+const STUCK: Duration = Duration::from_secs(5);
+/// How long a session that can send nothing any more waits for the reason.
+const LAST_WORD: Duration = Duration::from_millis(200);
+/// How long the last beat may take to leave when this node stops.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// What a session goes by.
+pub(crate) struct Terms {
+    pub(crate) link: LinkHandle,
+    pub(crate) clock: Clock,
+    pub(crate) interval: Duration,
+    /// When the peer was last heard, on the boot-time clock in nanoseconds.
+    pub(crate) heard: Arc<AtomicU64>,
+    /// Cancelled when a newer session has been proved.
+    pub(crate) replaced: CancellationToken,
+    /// Cancelled when this node stops.
+    pub(crate) stop: CancellationToken,
+}
+
+/// A session that is over.
+pub(crate) struct Over {
+    pub(crate) id: SessionId,
+    /// The promise in the peer's newest beat.
+    pub(crate) promise: Option<TombstonePromise>,
+    pub(crate) lasted: Duration,
+}
+
+/// Runs a session to its end and tells the driver of that.
+pub(crate) async fn run(terms: Terms, session: Session, ticket: SessionTicket) -> Over {
+    let begun = Instant::now();
+    let Session { peer, outbox, inbox, connection, .. } = session;
+    let id = ticket.id;
+    let mut beats = Beats {
+        outgoing: terms.link.outgoing(),
+        terms,
+        id,
+        ledger: Ledger::new(peer.identity),
+        inbox,
+        promise: None,
+        due: true,
+    };
+    let cause = match beats.exchange(&outbox, &ticket.closed).await {
+        End::Stopping => {
+            beats.part(outbox).await;
+            "this node stops".to_owned()
+        }
+        End::Because(cause) => cause,
+    };
+    tracing::info!(session = id.0, %cause, "a session ended");
+    let Beats { terms, promise, .. } = beats;
+    // Err: the driver has ended, and so will everything else.
+    let _ = terms.link.tell(Input::SessionEnded { session: id, cause }).await;
+    drop(connection);
+    Over { id, promise, lasted: begun.elapsed() }
+}
+
+/// How a session ends.
+enum End {
+    /// This node stops: the peer is owed a last beat.
+    Stopping,
+    /// For people.
+    Because(String),
+}
+
+impl End {
+    fn because(cause: &str) -> Self {
+        Self::Because(cause.to_owned())
+    }
+}
+
+struct Beats {
+    terms: Terms,
+    id: SessionId,
+    ledger: Ledger,
+    outgoing: watch::Receiver<Outgoing>,
+    inbox: Streaming<SessionResponse>,
+    promise: Option<TombstonePromise>,
+    /// A beat is to be sent as soon as there is room.
+    due: bool,
+}
+
+impl Beats {
+    /// Exchanges beats until something ends the session; returns what.
+    async fn exchange(&mut self, outbox: &mpsc::Sender<SessionRequest>, closed: &CancellationToken) -> End {
+        let mut announced = self.outgoing.borrow_and_update().announce;
+        let mut due_since = Instant::now();
+        let mut next = self.terms.clock.boot() + self.terms.interval;
+        loop {
+            let wait = next.since(self.terms.clock.boot());
+            // Every branch is cancel-safe: a permit not taken is given back, a message half received stays in `inbox`.
+            tokio::select! {
+                biased;
+                () = closed.cancelled() => return End::because("closed by this node"),
+                () = self.terms.replaced.cancelled() => return End::because("replaced by a newer session"),
+                () = self.terms.stop.cancelled() => return End::Stopping,
+                permit = outbox.reserve(), if self.due => match permit {
+                    Ok(permit) => {
+                        permit.send(self.beat());
+                        self.due = false;
+                    }
+                    Err(_closed) => return self.last_word().await,
+                },
+                () = tokio::time::sleep_until(due_since + STUCK), if self.due => {
+                    return End::Because(format!("the peer has read nothing for {STUCK:?}"));
+                }
+                () = tokio::time::sleep(wait) => {
+                    next = following(next, self.terms.clock.boot(), self.terms.interval);
+                    self.owe(&mut due_since);
+                }
+                changed = self.outgoing.changed() => {
+                    if changed.is_err() {
+                        return End::Stopping;
+                    }
+                    let announce = self.outgoing.borrow_and_update().announce;
+                    if announce != announced {
+                        announced = announce;
+                        self.owe(&mut due_since);
+                    }
+                }
+                message = self.inbox.message() => {
+                    if let Err(end) = self.receive(message).await {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The peer takes nothing any more; why, it may have said.
+    async fn last_word(&mut self) -> End {
+        let said = async {
+            loop {
+                let message = self.inbox.message().await;
+                if let Err(end) = self.receive(message).await {
+                    return end;
+                }
+            }
+        };
+        tokio::time::timeout(LAST_WORD, said).await.unwrap_or_else(|_| End::because("the connection broke"))
+    }
+
+    fn owe(&mut self, since: &mut Instant) {
+        if !self.due {
+            self.due = true;
+            *since = Instant::now();
+        }
+    }
+
+    fn beat(&mut self) -> SessionRequest {
+        // Not marked as seen: whether it was an announcement is for the loop to find.
+        let report = Arc::clone(&self.outgoing.borrow().report);
+        DialFrame::Beat(Box::new(self.ledger.next(self.terms.clock.boot(), (*report).clone()))).into()
+    }
+
+    /// Hands one message to the driver; Err: what ends the session.
+    async fn receive(&mut self, message: Result<Option<SessionResponse>, Status>) -> Result<(), End> {
+        let response = match message {
+            Ok(Some(response)) => response,
+            Ok(None) => return Err(End::because("the peer ended it")),
+            // Made here, out of an error of the connection.
+            Err(status) if std::error::Error::source(&status).is_some() => {
+                return Err(End::because("the connection broke"));
+            }
+            Err(status) => return Err(End::Because(format!("the peer ended it: {}", status.message()))),
+        };
+        let beat = match ListenFrame::try_from(response) {
+            Ok(ListenFrame::Beat(beat)) => beat,
+            Ok(ListenFrame::Challenge(_) | ListenFrame::Proof(_)) => {
+                return Err(End::because("the peer began a second handshake"));
+            }
+            Err(invalid) => return Err(End::Because(format!("the peer sent an invalid message: {invalid}"))),
+        };
+        let order = self.ledger.receive(&beat);
+        order.map_err(|disorder| End::Because(format!("the peer sent a beat out of order: {disorder}")))?;
+        self.promise = beat.report.tombstone;
+        self.terms.heard.store(self.terms.clock.boot().as_nanos(), Ordering::Relaxed);
+        let told = self.terms.link.tell(Input::BeatArrived { session: self.id, beat }).await;
+        told.map_err(|_gone| End::Stopping)
+    }
+
+    /// The last words: what the driver last wanted the peer to know, then the end, once they have left.
+    async fn part(&mut self, outbox: mpsc::Sender<SessionRequest>) {
+        let beat = self.beat();
+        let goodbye = async {
+            // Err: the connection is gone.
+            let _ = outbox.send(beat).await;
+            drop(outbox);
+            // The peer ends its direction when it has read the end of ours.
+            while let Ok(Some(_)) = self.inbox.message().await {}
+        };
+        // A peer that does not read its goodbye has had its time.
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}
+
+/// When the heartbeat after the one at `due` is due. Missed ones are not made up for: one late beat says all.
+fn following(due: BootTime, now: BootTime, interval: Duration) -> BootTime {
+    let next = due + interval;
+    if next <= now { now + interval } else { next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_keep_their_rhythm_and_missed_ones_are_not_made_up_for() {
+        let at = BootTime::from_millis;
+        let interval = Duration::from_millis(100);
+        assert_eq!(following(at(1000), at(1003), interval), at(1100));
+        assert_eq!(following(at(1000), at(1099), interval), at(1100));
+        assert_eq!(following(at(1000), at(5000), interval), at(5100));
+    }
+}

@@ -1,0 +1,164 @@
+//! The first four messages: is the other end the other half of the pair? Nothing it says is believed before.
+//!
+//! Whoever has not shown that it knows the key gets one answer for every cause; the cause goes to our journal.
+
+use std::net::IpAddr;
+
+use certificate_trust::proof::{self, Transcript};
+use certificate_trust::{ChannelBinding, KeySlot};
+use onduty_api::Invalid;
+use onduty_api::errors::{Refusal, unauthenticated};
+use onduty_api::heartbeat::{Challenge, ClientProofs, DialFrame, Hello, ListenFrame, ServerProof};
+use onduty_api::wire::heartbeat::v1::{SessionRequest, SessionResponse};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use crate::service::Shared;
+
+/// The dialling node has proved the key.
+pub(crate) struct Proved {
+    /// What it said of itself.
+    pub(crate) hello: Hello,
+    /// With which key.
+    pub(crate) slot: KeySlot,
+    /// What it is owed.
+    pub(crate) answer: ServerProof,
+}
+
+/// The dialling node is not let in.
+pub(crate) enum Failure {
+    /// It left, or the connection broke.
+    Gone,
+    /// It is answered.
+    Refused {
+        /// For the counters and the journal.
+        code: &'static str,
+        /// For the journal.
+        sentence: String,
+        /// For it.
+        answer: Box<Status>,
+    },
+}
+
+impl Failure {
+    fn refused(code: &'static str, sentence: String, answer: Status) -> Self {
+        Self::Refused { code, sentence, answer: Box::new(answer) }
+    }
+
+    fn invalid(from: IpAddr, invalid: Invalid) -> Self {
+        let sentence = format!("a message from {from} before the proof breaks a rule: {invalid}");
+        Self::refused("garbage", sentence, invalid.into())
+    }
+}
+
+/// Receives Hello, sends the challenge, and checks the proofs.
+pub(crate) async fn authenticate(
+    shared: &Shared,
+    from: IpAddr,
+    binding: &ChannelBinding,
+    inbox: &mut Streaming<SessionRequest>,
+    outbox: &mpsc::Sender<Result<SessionResponse, Status>>,
+) -> Result<Proved, Failure> {
+    let hello_bytes = match receive(from, inbox).await? {
+        DialFrame::Hello(bytes) => bytes,
+        DialFrame::Proof(_) | DialFrame::Beat(_) => return Err(out_of_order(from, "Hello")),
+    };
+    let hello =
+        Hello::decode(&hello_bytes).map_err(|invalid| Failure::invalid(from, invalid.within("hello")))?;
+    let own = shared.link.own();
+    let nonce =
+        random().map_err(|status| Failure::refused("no_random", status.message().to_owned(), status))?;
+    let challenge = Challenge {
+        version: hello.common_version().unwrap_or(0),
+        identity: own.identity.clone(),
+        role: own.role,
+        mode: own.mode,
+        nonce,
+    };
+    let challenge_bytes = challenge.encode();
+    let frame = ListenFrame::Challenge(challenge_bytes.clone()).into();
+    outbox.send(Ok(frame)).await.map_err(|_closed| Failure::Gone)?;
+
+    let proofs = match receive(from, inbox).await? {
+        DialFrame::Proof(proofs) => proofs,
+        DialFrame::Hello(_) | DialFrame::Beat(_) => return Err(out_of_order(from, "ClientProof")),
+    };
+    let transcript = Transcript {
+        binding,
+        channel_bound: shared.channel_bound,
+        hello: &hello_bytes,
+        challenge: &challenge_bytes,
+        offered: proofs.proofs.len(),
+    };
+    judge(shared, from, hello, &proofs, &transcript)
+}
+
+fn judge(
+    shared: &Shared,
+    from: IpAddr,
+    hello: Hello,
+    proofs: &ClientProofs,
+    transcript: &Transcript<'_>,
+) -> Result<Proved, Failure> {
+    let unfit = unfit(shared, &hello);
+    let found = proof::find_match(transcript, &shared.keys, &proofs.proofs);
+    let refusal = match (found, unfit) {
+        (Some(found), None) => {
+            let key = shared.keys.get(found.slot).ok_or(Failure::Gone)?;
+            let matched = usize::try_from(found.proof).unwrap_or(usize::MAX);
+            let answer = ServerProof { proof: proof::server_proof(transcript, key), matched };
+            return Ok(Proved { hello, slot: found.slot, answer });
+        }
+        (Some(_), Some(unfit)) => unfit,
+        (None, unfit) => {
+            if !proof::knows_key(transcript, &shared.keys, &proofs.key_checks) {
+                let sentence = format!("a connection from {from} could not prove the pre-shared key");
+                return Err(Failure::refused("key_mismatch", sentence, unauthenticated()));
+            }
+            unfit.unwrap_or(Refusal::TlsTerminatedBetween)
+        }
+    };
+    let sentence = format!("the node `{}` at {from} was refused: {refusal}", hello.identity.name);
+    Err(Failure::refused(refusal.code(), sentence, refusal.into()))
+}
+
+/// What of Hello makes the node no peer, whether or not it knows the key.
+fn unfit(shared: &Shared, hello: &Hello) -> Option<Refusal> {
+    let own = shared.link.own().identity;
+    if hello.common_version().is_none() {
+        Some(Refusal::Version)
+    } else if hello.identity.node == own.node || hello.identity.instance == own.instance {
+        Some(Refusal::Selfie)
+    } else if hello.pair != shared.pair {
+        Some(Refusal::Pair)
+    } else if hello.channel_bound != shared.channel_bound {
+        Some(Refusal::ChannelBinding)
+    } else {
+        None
+    }
+}
+
+/// Cancel-safe: a message half received stays in `inbox`.
+async fn receive(from: IpAddr, inbox: &mut Streaming<SessionRequest>) -> Result<DialFrame, Failure> {
+    match inbox.message().await {
+        Ok(Some(request)) => DialFrame::try_from(request).map_err(|invalid| Failure::invalid(from, invalid)),
+        Ok(None) => Err(Failure::Gone),
+        // Made here, out of an error of the connection.
+        Err(status) if std::error::Error::source(&status).is_some() => Err(Failure::Gone),
+        Err(_unreadable) => {
+            let sentence = format!("a message from {from} before the proof cannot be read");
+            Err(Failure::refused("garbage", sentence, Status::invalid_argument("the message cannot be read")))
+        }
+    }
+}
+
+fn out_of_order(from: IpAddr, wanted: &str) -> Failure {
+    let sentence = format!("a connection from {from} sent something else where {wanted} is due");
+    Failure::refused("garbage", sentence, Status::invalid_argument(format!("{wanted} is due")))
+}
+
+fn random() -> Result<[u8; 32], Status> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| Status::unavailable("the system gives no random bytes"))?;
+    Ok(bytes)
+}
