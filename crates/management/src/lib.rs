@@ -1,1 +1,27 @@
-//! The face to operators: their gRPC services on the node's unix socket.
+//! The face to operators: their gRPC services, on the node's unix socket only.
+//!
+//! ```text
+//!   onduty status … ──► unix socket (0600; same user or root) ──► FailoverService ──────► duty (requests, view)
+//!                                                             ├─► EventsService ────────► journal
+//!                                                             └─► ConnectionTestService ► a function of the link
+//! ```
+//!
+//! Where the node's services run apart, the process with the driver serves these on a socket of its own in the run folder,
+//! and [`forward`] is what operators reach.
+//!
+//! Whoever may open the socket may call everything on it, so the file's mode and the caller's credentials are the
+//! whole authorisation. Every wait is bounded by the caller's deadline and by one of our own; every stream ends when
+//! the node stops, because an open stream would hold the server's graceful stop for ever.
+
+mod connection_test;
+mod events;
+mod failover;
+pub mod forward;
+mod requests;
+mod service;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use connection_test::{ConnectionTest, NoAddress};
+pub use service::{BuildError, Management, Options, RunError, build};

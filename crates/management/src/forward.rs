@@ -1,0 +1,197 @@
+//! The operators' socket in a process of its own: hands every call on to the process that has the driver.
+//!
+//! ```text
+//!   onduty status … ──► onduty.sock (this process) ──► run/duty.sock (the heartbeat's process)
+//! ```
+//!
+//! Messages are not looked into. Deadlines (`grpc-timeout`), streams in both directions, statuses and their details pass as
+//! they are, because they are headers, frames and trailers of HTTP/2. One header is added, who the caller is. Only one thing is said by this process itself: that
+//! the duty service is away, as `UNAVAILABLE` with a sentence, also in the middle of a stream.
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use onduty_api::unix_channel;
+use onduty_api::wire::events::v1::events_service_server;
+use onduty_api::wire::failover::v1::failover_service_server;
+use onduty_api::wire::heartbeat::v1::connection_test_service_server;
+use service_kit::unix_socket::{Access, Socket, SocketError};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::transport::{Channel, Server};
+use tower::ServiceExt as _;
+
+use crate::failover::{CALLER, caller};
+use crate::{RunError, socket};
+
+/// How long the stop waits for calls under way.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The operators' socket, and where its calls go.
+#[derive(Debug)]
+pub struct Forwarder {
+    listener: Socket,
+    duty: PathBuf,
+}
+
+/// Makes the operators' socket; nothing is served before [`Forwarder::run`]. Must be called inside a runtime. Whether the
+/// duty service is there does not matter.
+///
+/// # Errors
+///
+/// When the socket cannot be made, or another node answers on it.
+pub fn build(operators: &Path, duty: &Path) -> Result<Forwarder, SocketError> {
+    Ok(Forwarder { listener: Socket::bind(operators, Access::Owner)?, duty: duty.to_path_buf() })
+}
+
+impl Forwarder {
+    /// Serves until `stop`, then waits a moment for calls under way and removes the socket.
+    ///
+    /// # Errors
+    ///
+    /// When the server fails.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+        let Self { listener, duty } = self;
+        // Made when it is needed, and again after the duty service was away.
+        let channel = unix_channel::lazy(&duty);
+        let (accepting, callers) = socket::accept(listener, stop.clone());
+        let serving = Server::builder()
+            .add_service(Forward::<FailoverService>::new(channel.clone()))
+            .add_service(Forward::<EventsService>::new(channel.clone()))
+            .add_service(Forward::<ConnectionTestService>::new(channel))
+            .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
+        let drained = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        // Cancel-safe where it matters: whichever ends first, the process is stopping or the server is broken.
+        let outcome = tokio::select! {
+            served = serving => served,
+            () = async { accepting.await; std::future::pending().await } => Ok(()),
+            () = drained => Ok(()),
+        };
+        outcome.map_err(RunError::from)
+    }
+}
+
+macro_rules! named {
+    ($($service:ident => $module:ident),+) => {
+        $(#[derive(Clone, Copy, Debug)]
+        struct $service;
+
+        impl NamedService for $service {
+            const NAME: &'static str = $module::SERVICE_NAME;
+        })+
+    };
+}
+
+named! {
+    FailoverService => failover_service_server,
+    EventsService => events_service_server,
+    ConnectionTestService => connection_test_service_server
+}
+
+/// One service, handed on.
+struct Forward<N> {
+    channel: Channel,
+    service: PhantomData<fn() -> N>,
+}
+
+impl<N> Forward<N> {
+    const fn new(channel: Channel) -> Self {
+        Self { channel, service: PhantomData }
+    }
+}
+
+impl<N> Clone for Forward<N> {
+    fn clone(&self) -> Self {
+        Self::new(self.channel.clone())
+    }
+}
+
+impl<N: NamedService> NamedService for Forward<N> {
+    const NAME: &'static str = N::NAME;
+}
+
+impl<N> tower::Service<http::Request<Body>> for Forward<N> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        // Whatever the caller says of itself is replaced by the kernel's word.
+        let _said = request.headers_mut().remove(CALLER);
+        if let Ok(caller) = http::HeaderValue::from_str(&caller(request.extensions())) {
+            let _none = request.headers_mut().insert(CALLER, caller);
+        }
+        let channel = self.channel.clone();
+        Box::pin(async move {
+            Ok(match channel.oneshot(request).await {
+                Ok(response) => response.map(|body| Body::new(Watched { body, over: false })),
+                Err(error) => away(&error).into_http(),
+            })
+        })
+    }
+}
+
+/// What a caller hears instead of an answer.
+fn away(error: &(dyn std::error::Error + 'static)) -> Status {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    Status::unavailable(format!(
+        "the duty service of this node is away ({innermost}): does heartbeat-server or heartbeat-client run?"
+    ))
+}
+
+/// An answer on its way; when it breaks off, the caller is told as a status instead of by a torn connection.
+struct Watched {
+    body: Body,
+    over: bool,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else { return Poll::Pending };
+        Poll::Ready(match frame {
+            Some(Err(broken)) => {
+                self.over = true;
+                let mut trailers = http::HeaderMap::new();
+                let told = away(&broken).add_header(&mut trailers);
+                Some(told.map(|()| Frame::trailers(trailers)))
+            }
+            Some(Ok(frame)) => {
+                self.over = frame.is_trailers();
+                Some(Ok(frame))
+            }
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.body.is_end_stream()
+    }
+}

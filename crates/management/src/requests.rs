@@ -1,0 +1,81 @@
+//! Asking the machine for something and waiting for what it says about it.
+//!
+//! A request is an input with an id; its answer is the event with the same id. The subscription is made before the
+//! request is handed over, so the answer cannot be missed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use duty::OperatorHandle;
+use failover_core::{Event, EventCode, Input, RequestId, View};
+use journal::JournalHandle;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
+use tonic::Status;
+
+/// How long the driver may take to show the effect of a request that it carries out at once.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Names a request: as the caller did, or with 16 random hexadecimal digits.
+pub(crate) fn request_id(given: String) -> Result<RequestId, Status> {
+    if given.chars().take(65).count() > 64 {
+        return Err(Status::invalid_argument("`request_id` must have at most 64 characters"));
+    }
+    if !given.is_empty() {
+        return Ok(RequestId(given));
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| Status::internal(format!("no random bytes: {error}")))?;
+    Ok(RequestId(random.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+/// Hands `input` over and waits for an event of this request that `wanted` accepts, at most `limit` long.
+pub(crate) async fn ask_and_wait(
+    operators: &OperatorHandle,
+    journal: &JournalHandle,
+    (request, input): (&RequestId, Input),
+    wanted: impl Fn(EventCode) -> bool,
+    limit: Duration,
+) -> Result<Event, Status> {
+    let mut news = journal.subscribe();
+    ask(operators, input).await?;
+    let answer = async {
+        loop {
+            match news.recv().await {
+                Ok(entry) if entry.event.request.as_ref() == Some(request) && wanted(entry.event.code) => {
+                    return Ok(entry.event.clone());
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Err(stopping()),
+            }
+        }
+    };
+    timeout(limit, answer).await.map_err(|_elapsed| Status::deadline_exceeded("it is still under way"))?
+}
+
+/// Hands `input` over and waits until the view shows what `shown` looks for.
+pub(crate) async fn ask_and_see(
+    operators: &OperatorHandle,
+    input: Input,
+    shown: impl Fn(&View) -> bool,
+) -> Result<Arc<View>, Status> {
+    let mut views = operators.view();
+    ask(operators, input).await?;
+    let seen = timeout(AT_ONCE, views.wait_for(|view| shown(view)))
+        .await
+        .map_err(|_elapsed| Status::deadline_exceeded("the node has not carried it out within 5 s"))?
+        .map_err(|_closed| stopping())?;
+    Ok(Arc::clone(&seen))
+}
+
+/// Hands `input` over.
+pub(crate) async fn ask(operators: &OperatorHandle, input: Input) -> Result<(), Status> {
+    timeout(AT_ONCE, operators.ask(input))
+        .await
+        .map_err(|_elapsed| Status::unavailable("the node is too busy to take the request"))?
+        .map_err(|_gone| stopping())
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the node is stopping")
+}

@@ -1,0 +1,127 @@
+//! Options → service. There is no handle: operators come over the socket.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use duty::OperatorHandle;
+use failover_core::BootTime;
+use journal::JournalHandle;
+use onduty_api::failover::PluginStatus;
+use onduty_api::wire::events::v1::events_service_server::EventsServiceServer;
+use onduty_api::wire::failover::v1::failover_service_server::FailoverServiceServer;
+use onduty_api::wire::heartbeat::v1::connection_test_service_server::ConnectionTestServiceServer;
+use service_kit::unix_socket::{Access, Socket, SocketError};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::connection_test::{ConnectionTest, TestService};
+use crate::events::Events;
+use crate::failover::Failover;
+use crate::socket;
+
+/// Calls at the same time on one connection; a tool that wants more waits.
+const CALLS_PER_CONNECTION: usize = 32;
+/// The largest request: an operator's reason is the longest thing in one.
+const LARGEST_REQUEST: usize = 16 * 1024;
+/// How long the stop waits for calls under way.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What the operators' face needs.
+pub struct Options {
+    /// Where the socket is to be.
+    pub socket: PathBuf,
+    /// The way to the driver.
+    pub operators: OperatorHandle,
+    /// The journal.
+    pub journal: JournalHandle,
+    /// The plugins as their supervisor sees them.
+    pub plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
+    /// Tries the link.
+    pub connection_test: ConnectionTest,
+    /// Since when the process runs.
+    pub started: BootTime,
+    /// Whether operators come through a forwarder (see [`crate::forward`]), whose word for who they are is taken.
+    pub behind_forwarder: bool,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// Why there can be no management.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+/// Why management ended by itself.
+#[derive(Debug, Error)]
+#[error("serving operators")]
+pub struct RunError(#[from] tonic::transport::Error);
+
+/// The operators' services of one node.
+#[derive(Debug)]
+pub struct Management {
+    options: Options,
+    listener: Socket,
+}
+
+/// Makes the socket; nothing is served before [`Management::run`]. Must be called inside a runtime.
+///
+/// # Errors
+///
+/// When the socket cannot be made, or another node answers on it.
+pub fn build(options: Options) -> Result<Management, BuildError> {
+    let listener = Socket::bind(&options.socket, Access::Owner)?;
+    Ok(Management { options, listener })
+}
+
+impl Management {
+    /// Serves until `stop`, then ends every stream, waits a moment for calls under way and removes the socket.
+    ///
+    /// # Errors
+    ///
+    /// When the server fails.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+        let Self { options, listener } = self;
+        let Options { socket: _, operators, journal, plugins, connection_test, started, behind_forwarder } =
+            options;
+        let failover = Failover {
+            operators,
+            journal: journal.clone(),
+            plugins,
+            started,
+            stop: stop.clone(),
+            behind_forwarder,
+        };
+        let events = Events { journal, stop: stop.clone() };
+        let test = TestService { test: connection_test, stop: stop.clone() };
+        let (accepting, callers) = socket::accept(listener, stop.clone());
+        let serving = Server::builder()
+            .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+            .add_service(FailoverServiceServer::new(failover).max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(EventsServiceServer::new(events).max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(ConnectionTestServiceServer::new(test).max_decoding_message_size(LARGEST_REQUEST))
+            .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
+        let drained = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        // Cancel-safe where it matters: whichever ends first, the node is stopping or the server is broken.
+        let outcome = tokio::select! {
+            served = serving => served,
+            () = async { accepting.await; std::future::pending().await } => Ok(()),
+            () = drained => Ok(()),
+        };
+        outcome.map_err(RunError)
+    }
+}

@@ -1,1 +1,0 @@
-//! The onduty command: run a node, look at it, hand it over.

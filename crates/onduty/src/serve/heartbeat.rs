@@ -1,0 +1,139 @@
+//! `serve heartbeat-server` and `serve heartbeat-client`: the driver, the journal and both ends of the link that the mode
+//! needs, with the supervisor in another process.
+//!
+//! Before the port opens, nothing of an earlier run may live: either a supervisor answers, which has ended leftovers before
+//! it opened its socket, or none runs, and they are ended here under the lock that a starting supervisor waits for. The
+//! port itself may still be held by those who show the tombstone of the run before; while they do, it cannot be opened.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use duty::{FollowOptions, Follower, NothingLives};
+use journal::JournalHandle;
+use plugin_supervisor::{Sight, apart, sight};
+use service_kit::descriptor;
+use service_kit::ports::duty_ports;
+use service_kit::settings::Loaded;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{HEARTBEAT, SUPERVISOR};
+use crate::failure::Failure;
+use crate::up::data_dir::{DataDir, Part};
+use crate::up::running::{self, Services};
+use crate::up::{self, Prepared, link, pieces};
+
+/// Between two looks at what another process does.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How much longer than a tombstone may be shown the port is waited for.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// Runs the service until it is stopped.
+pub(super) fn run(loaded: Loaded) -> Result<ExitCode, Failure> {
+    let prepared = up::prepare(loaded, Part::One(HEARTBEAT))?;
+    up::block_on(serve(prepared))
+}
+
+async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
+    let signals = running::listen()?;
+    let (journal, journal_thread) = pieces::open_journal(&prepared)?;
+    let starting = async {
+        end_leftovers(&prepared, &journal).await?;
+        open_port(&prepared).await
+    };
+    let listener = tokio::select! {
+        () = signals.stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        listener = starting => listener?,
+    };
+    let services = build(&prepared, &journal, listener)?;
+    running::attend(&prepared, services, signals, journal, journal_thread).await
+}
+
+/// Returns when nothing of an earlier run lives.
+async fn end_leftovers(prepared: &Prepared, journal: &JournalHandle) -> Result<(), Failure> {
+    let run_dir = prepared.data_dir.run();
+    loop {
+        if let Some(_held) =
+            prepared.data_dir.idle(SUPERVISOR).filter(|_held| sight(&run_dir) != Sight::Elsewhere)
+        {
+            return pieces::clear_leftovers(&run_dir, journal);
+        }
+        if UnixStream::connect(run_dir.join(apart::SOCKET)).await.is_ok() {
+            return Ok(());
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Opens the port, once those who show the tombstone of the run before have let it go.
+async fn open_port(prepared: &Prepared) -> Result<TcpListener, Failure> {
+    let settings = &prepared.loaded.settings;
+    let address = settings.node.listen;
+    let until = Instant::now() + pieces::tombstone_for(settings) + MARGIN;
+    let lender = prepared.data_dir.run().join(apart::LISTENER_SOCKET);
+    loop {
+        match pieces::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                ask_for_port(&lender).await;
+                sleep(PAUSE).await;
+            }
+            bound => return bound.map_err(|error| pieces::no_port(address, &error)),
+        }
+    }
+}
+
+/// A guard without a supervisor lets go by itself, a moment later.
+async fn ask_for_port(lender: &Path) {
+    match descriptor::release(lender).await {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::warn!("the plugin supervisor does not let the port go: another driver follows it")
+        }
+        Err(error) => tracing::debug!(%error, "asking the plugin supervisor for the port"),
+    }
+}
+
+fn build(prepared: &Prepared, journal: &JournalHandle, listener: TcpListener) -> Result<Services, Failure> {
+    let (driver_port, supervisor_port) = duty_ports();
+    let (duty, handles) = pieces::driver(prepared, journal, driver_port)?;
+    // Without a key there is no link, and nobody to show a tombstone to.
+    let lent = prepared.keys.as_ref().map(|_keys| pieces::duplicate(&listener)).transpose()?;
+    let run_dir = prepared.data_dir.run();
+    let (follower, plugins) = Follower::new(FollowOptions {
+        socket: run_dir.join(apart::SOCKET),
+        listener_socket: run_dir.join(apart::LISTENER_SOCKET),
+        listener: lent,
+        nothing_lives: nothing_lives(&prepared.data_dir),
+        port: supervisor_port,
+        clock: prepared.clock.clone(),
+    });
+    let link = link::build(prepared, listener, handles.link.clone())?;
+    let management = pieces::operators(prepared, journal, true, &handles, plugins, link.test.clone())?;
+    let plugins_stop = CancellationToken::new();
+    let plugins = Box::pin(follower.run(plugins_stop.clone()));
+    Ok(Services { duty, handles, plugins, plugins_stop, link, management })
+}
+
+/// When the supervisor is dead, its lock is free; then its leftovers are ended here, as at a start.
+fn nothing_lives(data_dir: &DataDir) -> NothingLives {
+    let data_dir = data_dir.clone();
+    Arc::new(move || {
+        let Some(_held) = data_dir.idle(SUPERVISOR) else { return false };
+        // Without a run file it is not known what to look for, and in another container it could not be seen.
+        if sight(&data_dir.run()) != Sight::Here {
+            return false;
+        }
+        match plugin_supervisor::clear_leftovers(&data_dir.run()) {
+            Ok(_ended) => true,
+            Err(error) => {
+                tracing::error!("what the plugin supervisor left: {}", up::with_causes(&error));
+                false
+            }
+        }
+    })
+}

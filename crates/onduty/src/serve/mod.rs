@@ -1,0 +1,93 @@
+//! `onduty serve SERVICE`: one service of a node in a process of its own. Together they are what `up` is in one process,
+//! made of the same pieces (`up/pieces.rs`), and they start in any order.
+//!
+//! ```text
+//!   onduty.sock ◄─ management ─► run/duty.sock ◄─ heartbeat-server or heartbeat-client (by mode): driver, link, journal
+//!                                                   │ FollowDuty            │ listening socket
+//!                                  run/plugin-supervisor.sock        run/listener.sock
+//!                                                   └──── plugin-supervisor ┘ ─► guard ─► plugins
+//! ```
+//!
+//! What each one's death does: the heartbeat's ends the plugins at once and leaves a tombstone; the supervisor's ends them
+//! through the guard, and the node waits for the next supervisor to say that they are gone; management's does nothing.
+//! The trust service is refused: nobody could ask it anything before its proto exists.
+
+mod heartbeat;
+mod management;
+mod supervisor;
+
+use std::process::ExitCode;
+
+use failover_core::Mode;
+
+use crate::cli::{ServeArgs, ServiceName};
+use crate::failure::Failure;
+use crate::up;
+
+/// The supervisor's part of a node, by the name of its lock.
+const SUPERVISOR: &str = "plugin-supervisor";
+/// The heartbeat's part; both heartbeat services are the same part.
+const HEARTBEAT: &str = "heartbeat";
+/// The operators' socket.
+const MANAGEMENT: &str = "management";
+
+/// Runs the service until it is stopped.
+pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
+    if args.service == ServiceName::CertificateTrust {
+        return Err(Failure::usage(
+            "`serve certificate-trust` is not in this version: no other service asks it anything yet; the heartbeat's \
+             process reads the certificate folders itself",
+        ));
+    }
+    let (loaded, _log) = up::load(&args.settings)?;
+    let mode = loaded.settings.redundancy.mode;
+    match args.service {
+        ServiceName::HeartbeatServer | ServiceName::HeartbeatClient => {
+            fits(args.service, mode)?;
+            heartbeat::run(loaded)
+        }
+        ServiceName::PluginSupervisor => supervisor::run(&loaded),
+        ServiceName::Management | ServiceName::CertificateTrust => management::run(&loaded),
+    }
+}
+
+/// The mode decides which heartbeat service is on.
+fn fits(service: ServiceName, mode: Mode) -> Result<(), Failure> {
+    let right = match mode {
+        Mode::Primary | Mode::Deactivated => ServiceName::HeartbeatServer,
+        Mode::Secondary => ServiceName::HeartbeatClient,
+    };
+    if service == right {
+        return Ok(());
+    }
+    let name = |service: ServiceName| match service {
+        ServiceName::HeartbeatClient => "heartbeat-client",
+        ServiceName::HeartbeatServer
+        | ServiceName::PluginSupervisor
+        | ServiceName::Management
+        | ServiceName::CertificateTrust => "heartbeat-server",
+    };
+    Err(Failure::settings(format!(
+        "`redundancy.mode` is {mode}: its service is `onduty serve {}`, not {}",
+        name(right),
+        name(service)
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_has_one_heartbeat_service() {
+        use ServiceName::{HeartbeatClient, HeartbeatServer};
+        for (mode, right, wrong) in [
+            (Mode::Primary, HeartbeatServer, HeartbeatClient),
+            (Mode::Deactivated, HeartbeatServer, HeartbeatClient),
+            (Mode::Secondary, HeartbeatClient, HeartbeatServer),
+        ] {
+            assert!(fits(right, mode).is_ok());
+            assert!(fits(wrong, mode).is_err());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Loading settings for a command, with problems told as its failure.
+
+use std::path::Path;
+
+use service_kit::settings::{LoadOptions, Loaded, Override};
+
+use crate::failure::Failure;
+
+/// Reads every layer for a node that is to run. A node that was told nothing at all does not guess: an empty file is more
+/// likely one that a full disk has cut off than a wish for a node without redundancy, plugins and a folder of its own.
+pub(crate) fn load_for_node(file: Option<&Path>, set: &[String]) -> Result<Loaded, Failure> {
+    let loaded = load(file, set)?;
+    if !loaded.sources.is_empty() {
+        return Ok(loaded);
+    }
+    let what = match file {
+        None => "no settings are given".to_owned(),
+        Some(file) => format!("the settings file {} says nothing", file.display()),
+    };
+    Err(Failure::settings(format!(
+        "{what}: name a settings file with --config FILE, or give settings as ONDUTY_ variables (such as \
+         ONDUTY_REDUNDANCY__MODE=primary) or with --set KEY=VALUE; `onduty demo` shows a pair that works"
+    )))
+}
+
+/// Reads every layer: file, environment, `--set`.
+pub(crate) fn load(file: Option<&Path>, set: &[String]) -> Result<Loaded, Failure> {
+    let mut options = LoadOptions::from_process(file.map(Path::to_path_buf));
+    for pair in set {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(Failure::usage(format!(
+                "--set {pair}: write it as KEY=VALUE, like redundancy.mode=secondary"
+            )));
+        };
+        options.overrides.push(Override {
+            flag: format!("--set {key}"),
+            key: key.trim().to_owned(),
+            value: value.to_owned(),
+        });
+    }
+    service_kit::settings::load(&options).map_err(|problems| Failure::settings(problems.to_string()))
+}

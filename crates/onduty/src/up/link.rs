@@ -1,0 +1,146 @@
+//! The link of a node: the server that every mode has, and the client of a node that has an address to dial.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use certificate_trust::{Acceptor, Connector, PairKeys, PkiStore, TrustMode};
+use duty::LinkHandle;
+use failover_core::Mode;
+use heartbeat_client::{Client, TokioNetwork};
+use heartbeat_server::Server;
+use management::{ConnectionTest, NoAddress};
+use service_kit::settings::{ChannelBindingMode, PeerAddress, Trust};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+use crate::up::{Prepared, certificate_names, with_causes};
+
+/// Both ends, and the function that tries the link.
+pub(crate) struct Link {
+    server: Option<Server<tokio::net::TcpListener>>,
+    client: Option<Client<TokioNetwork>>,
+    pub(crate) test: ConnectionTest,
+}
+
+/// Makes the ends that the settings ask for. A node without a key (mode `deactivated`) has none.
+pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle) -> Result<Link, Failure> {
+    let redundancy = &prepared.loaded.settings.redundancy;
+    let Some(keys) = &prepared.keys else {
+        return Ok(Link {
+            server: None,
+            client: None,
+            test: no_test("this node has no key, and so no link"),
+        });
+    };
+    let server = Some(server(prepared, listener, Arc::clone(keys), link.clone())?);
+    // One file may serve both nodes: then the primary finds its own address here, and there is nothing to look for.
+    let dials = redundancy.mode == Mode::Secondary;
+    match redundancy.secondary.address.clone().filter(|address| dials || !is_own(prepared, address)) {
+        Some(address) => {
+            let (client, test) = client(prepared, address, Arc::clone(keys), link)?;
+            // Two primaries would never hear of each other if both only listened.
+            let client = if dials { client } else { client.as_check(prepared.own.fingerprint()) };
+            Ok(Link { server, client: Some(client), test })
+        }
+        None => {
+            let why = "this node dials nobody: the secondary does; run the test there";
+            Ok(Link { server, client: None, test: no_test(why) })
+        }
+    }
+}
+
+fn is_own(prepared: &Prepared, address: &PeerAddress) -> bool {
+    let settings = &prepared.loaded.settings;
+    let host = address.host();
+    address.port() == settings.node.listen.port()
+        && (host == "localhost" || certificate_names(settings).contains(&host))
+}
+
+fn no_test(why: &'static str) -> ConnectionTest {
+    ConnectionTest::new(move || Err(NoAddress(why.to_owned())))
+}
+
+fn server(
+    prepared: &Prepared,
+    listener: TcpListener,
+    keys: Arc<PairKeys>,
+    link: LinkHandle,
+) -> Result<Server<tokio::net::TcpListener>, Failure> {
+    let redundancy = &prepared.loaded.settings.redundancy;
+    let listener = tokio::net::TcpListener::from_std(listener)
+        .map_err(|error| Failure::failed(format!("taking the port over: {error}")))?;
+    let (server, _handle) = heartbeat_server::build(heartbeat_server::Options {
+        listener,
+        acceptor: Acceptor::new(&prepared.own),
+        keys,
+        pair: redundancy.pair.clone(),
+        channel_bound: redundancy.channel_binding == ChannelBindingMode::Required,
+        link,
+        clock: prepared.clock.clone(),
+    });
+    Ok(server)
+}
+
+fn client(
+    prepared: &Prepared,
+    address: PeerAddress,
+    keys: Arc<PairKeys>,
+    link: LinkHandle,
+) -> Result<(Client<TokioNetwork>, ConnectionTest), Failure> {
+    let settings = &prepared.loaded.settings;
+    let secondary = &settings.redundancy.secondary;
+    let mode = match secondary.trust {
+        Some(Trust::All) => TrustMode::All,
+        // The check of the settings asks a secondary for its trust; the strict one is the safe answer.
+        Some(Trust::Store) | None => TrustMode::Store,
+    };
+    if mode == TrustMode::All && !keys.are_generated() {
+        // A fake primary gets a proof it could guess a passphrase from.
+        return Err(Failure::settings(
+            "`redundancy.secondary.trust` is \"all\", which needs a generated key: a passphrase could be guessed from \
+             what a false primary sees. Make one with `onduty key generate`, or use trust = \"store\"",
+        ));
+    }
+    let store = PkiStore::open(&prepared.data_dir.pki())
+        .map_err(|error| Failure::failed(format!("the certificate folders: {}", with_causes(&error))))?;
+    let (client, handle) = heartbeat_client::build(heartbeat_client::Options {
+        network: TokioNetwork,
+        address,
+        connector: Connector::new(mode, store, prepared.clock.clone()),
+        trusts_all: mode == TrustMode::All,
+        keys,
+        pair: settings.redundancy.pair.clone(),
+        channel_bound: settings.redundancy.channel_binding == ChannelBindingMode::Required,
+        interval: secondary.interval,
+        takeover_after: settings.takeover_after(),
+        takeover_confirm: secondary.takeover_confirm.0,
+        link,
+        clock: prepared.clock.clone(),
+    });
+    Ok((client, ConnectionTest::new(move || Ok(handle.test()))))
+}
+
+impl Link {
+    /// Runs both ends until `stop`.
+    pub(crate) fn spawn(
+        self,
+        tasks: &mut JoinSet<(&'static str, Result<(), String>)>,
+        stop: &CancellationToken,
+    ) {
+        if let Some(server) = self.server {
+            let stop = stop.clone();
+            let _ = tasks.spawn(async move {
+                server.run(stop).await;
+                ("the heartbeat server", Ok(()))
+            });
+        }
+        if let Some(client) = self.client {
+            let stop = stop.clone();
+            let _ = tasks.spawn(async move {
+                client.run(stop).await;
+                ("the heartbeat client", Ok(()))
+            });
+        }
+    }
+}

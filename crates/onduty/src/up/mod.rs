@@ -1,0 +1,163 @@
+//! `onduty up`: every service of a node in one process, beside it the guard.
+//!
+//! ```text
+//!   settings ─► key ─► data directory (lock, node id) ─► certificate ─► journal ─► leftovers of an earlier run end
+//!        └─► port opens ─► guard and supervisor ─► driver ─► server, client ─► operators' socket ─► ready
+//! ```
+//!
+//! The order is the point: nothing of an earlier run lives when the port opens, and the port opens only when whoever
+//! calls can be answered. Everything that can be wrong is found before that, and told with its own exit code.
+
+pub(crate) mod data_dir;
+pub(crate) mod link;
+mod parts;
+pub(crate) mod pieces;
+mod plugins;
+mod project;
+pub(crate) mod running;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use certificate_trust::{KeySources, OwnIdentity, PairKeys};
+use failover_core::{Identity, Mode, NodeName};
+use secrecy::SecretString;
+use service_kit::Clock;
+use service_kit::settings::{Loaded, NodeSettings};
+use service_kit::telemetry::Log;
+
+use crate::cli::UpArgs;
+use crate::failure::Failure;
+use crate::settings;
+use crate::up::data_dir::{DataDir, Part};
+
+pub(crate) use data_dir::{PKI_DIR, RUN_DIR};
+
+/// Threads of the runtime: one for the link and the driver, one for everything else that comes up meanwhile.
+const WORKERS: usize = 2;
+
+/// Everything that is known before a runtime exists.
+pub(crate) struct Prepared {
+    pub(crate) loaded: Loaded,
+    pub(crate) clock: Clock,
+    pub(crate) identity: Identity,
+    /// In mode `deactivated` without a key there is no link.
+    pub(crate) keys: Option<Arc<PairKeys>>,
+    own: OwnIdentity,
+    pub(crate) data_dir: DataDir,
+    /// A damaged node id, and where it is kept now.
+    old_node_id: Option<PathBuf>,
+}
+
+/// Runs the node until it is stopped.
+pub(crate) fn run(args: &UpArgs) -> Result<ExitCode, Failure> {
+    let (loaded, _log) = load(args)?;
+    let prepared = prepare(loaded, Part::All)?;
+    block_on(running::run(prepared))
+}
+
+/// Reads the settings and begins to log as they say, for as long as the log is kept.
+pub(crate) fn load(args: &UpArgs) -> Result<(Loaded, Log), Failure> {
+    let loaded = settings::load_for_node(args.config.as_deref(), &args.set)?;
+    let log = service_kit::telemetry::start(&loaded.settings.log)
+        .map_err(|error| Failure::settings(with_causes(&error)))?;
+    certificate_trust::install_crypto_provider();
+    Ok((loaded, log))
+}
+
+/// Runs a service to its end.
+pub(crate) fn block_on(
+    service: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("onduty")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("starting the runtime: {error}")))?
+        .block_on(service)
+}
+
+/// Key, data directory, identity, certificate: whatever a person can have got wrong. A passphrase takes a moment here, where
+/// nothing waits for it.
+pub(crate) fn prepare(loaded: Loaded, part: Part) -> Result<Prepared, Failure> {
+    let settings = &loaded.settings;
+    let clock = Clock::real();
+    let keys = keys(settings)?;
+    let data_dir = DataDir::open(&settings.node.data_dir, part)?;
+    let name = NodeName::try_from(settings.node.name.clone())
+        .map_err(|error| Failure::settings(error.to_string()))?;
+    let found = service_kit::node_identity::open_or_create(data_dir.path(), name)
+        .map_err(|error| Failure::failed(with_causes(&error)))?;
+    let own = OwnIdentity::open_or_create(&data_dir.pki(), &certificate_names(settings), clock.now().unix)
+        .map_err(|error| Failure::settings(format!("this node's certificate: {}", with_causes(&error))))?;
+    Ok(Prepared {
+        identity: found.identity,
+        loaded,
+        clock,
+        keys,
+        own,
+        data_dir,
+        old_node_id: found.kept_aside,
+    })
+}
+
+/// The key or keys of the pair, as `up` and `config check` must both be able to use them.
+pub(crate) fn keys(settings: &NodeSettings) -> Result<Option<Arc<PairKeys>>, Failure> {
+    let redundancy = &settings.redundancy;
+    if redundancy.mode == Mode::Deactivated && redundancy.key.is_none() && redundancy.key_file.is_none() {
+        return Ok(None);
+    }
+    let key = redundancy.key.as_ref().map(|key| SecretString::from(key.expose().to_owned()));
+    let sources = KeySources {
+        key: key.as_ref(),
+        key_file: redundancy.key_file.as_deref(),
+        previous_key_file: redundancy.previous_key_file.as_deref(),
+    };
+    PairKeys::load(sources)
+        .map(|keys| Some(Arc::new(keys)))
+        .map_err(|error| Failure::settings(with_causes(&error)))
+}
+
+/// What the node's own certificate is made for: its name, the host's, and every address of the machine, so that a
+/// peer may dial whichever it likes.
+fn certificate_names(settings: &NodeSettings) -> Vec<String> {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let listen = settings.node.listen.ip();
+    let mut names = vec![settings.node.name.clone()];
+    names.extend(host.into_iter().filter(|name| !name.is_empty()));
+    if listen.is_unspecified() {
+        let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+        names.extend(interfaces.filter_map(|interface| address(&interface)));
+    } else {
+        names.push(listen.to_string());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names.truncate(MOST_NAMES);
+    names
+}
+
+/// More names than a machine with many containers needs, fewer than a certificate may have.
+const MOST_NAMES: usize = 32;
+
+/// An interface's address, unless it is of the link only.
+fn address(interface: &nix::ifaddrs::InterfaceAddress) -> Option<String> {
+    let storage = interface.address.as_ref()?;
+    let v4 = storage.as_sockaddr_in().map(|address| std::net::IpAddr::from(address.ip()));
+    let v6 = storage.as_sockaddr_in6().map(|address| address.ip()).filter(|ip| !ip.is_unicast_link_local());
+    v4.or_else(|| v6.map(Into::into)).map(|ip| ip.to_string())
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,236 @@
+//! The services of a node, started in order, watched, and stopped in order.
+
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use duty::{DutyHandles, OperatorHandle, RunEnd};
+use failover_core::{EventCode, Input, Severity};
+use journal::{JournalHandle, JournalThread};
+use service_kit::ports::duty_ports;
+use service_kit::signals::{self, StopSignals};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+use crate::up::{Prepared, link, parts, pieces, with_causes};
+
+/// How long the services may take to end after the driver has.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What the services around the driver are made of, in the order of their making.
+pub(crate) struct Services {
+    pub(crate) duty: duty::Duty,
+    pub(crate) handles: DutyHandles,
+    /// The supervisor, or what stands in its place; ends when `plugins_stop` is cancelled.
+    pub(crate) plugins: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub(crate) plugins_stop: CancellationToken,
+    pub(crate) link: link::Link,
+    pub(crate) management: management::Management,
+}
+
+/// Runs the node until it has stopped.
+pub(crate) async fn run(prepared: Prepared) -> Result<ExitCode, Failure> {
+    let signals = listen()?;
+    let (journal, journal_thread) = pieces::open_journal(&prepared)?;
+    let services = build(&prepared, &journal)?;
+    attend(&prepared, services, signals, journal, journal_thread).await
+}
+
+/// The signals of this process.
+pub(crate) fn listen() -> Result<StopSignals, Failure> {
+    signals::listen().map_err(|error| Failure::failed(format!("listening for signals: {error}")))
+}
+
+/// Runs the driver and what is around it until it has stopped.
+pub(crate) async fn attend(
+    prepared: &Prepared,
+    services: Services,
+    signals: StopSignals,
+    journal: JournalHandle,
+    journal_thread: JournalThread,
+) -> Result<ExitCode, Failure> {
+    let operators = services.handles.operators.clone();
+    banner(prepared);
+    tell_new_identity(prepared, &journal);
+    let _hurrying = tokio::spawn(hurry(signals.clone(), operators));
+    let _reloading = tokio::spawn(reload_certificate(prepared.own.clone()));
+    let end = serve(services, &signals).await;
+    let outcome = told(end, &journal);
+    close(journal_thread).await;
+    outcome
+}
+
+/// Ends what an earlier run has left, opens the port, starts the guard, and makes every service.
+fn build(prepared: &Prepared, journal: &JournalHandle) -> Result<Services, Failure> {
+    let Prepared { loaded, clock, data_dir, .. } = prepared;
+    pieces::clear_leftovers(&data_dir.run(), journal)?;
+    let address = loaded.settings.node.listen;
+    let listener = pieces::bind(address).map_err(|error| pieces::no_port(address, &error))?;
+    let (driver_port, supervisor_port) = duty_ports();
+    let (duty, handles) = pieces::driver(prepared, journal, driver_port)?;
+    let (supervisor, supervised) = pieces::supervisor(loaded, data_dir, clock, supervisor_port)?;
+    supervised.lend_listener(pieces::duplicate(&listener)?);
+    let link = link::build(prepared, listener, handles.link.clone())?;
+    let plugins = parts::plugin_statuses(supervised.statuses(), clock.clone());
+    let management = pieces::operators(prepared, journal, false, &handles, plugins, link.test.clone())?;
+    let plugins_stop = CancellationToken::new();
+    let stop = plugins_stop.clone();
+    let plugins = Box::pin(async move {
+        if let Err(error) = supervisor.run(stop).await {
+            tracing::error!(%error, "the plugin supervisor");
+        }
+    });
+    Ok(Services { duty, handles, plugins, plugins_stop, link, management })
+}
+
+/// The peer knows this node by the id that was lost: people should not have to find out by themselves.
+fn tell_new_identity(prepared: &Prepared, journal: &JournalHandle) {
+    if let Some(aside) = &prepared.old_node_id {
+        let sentence = format!(
+            "the node id could not be read and is kept as {}; this node has a new one, and its peer sees a stranger with \
+             the right key",
+            aside.display()
+        );
+        journal.record(pieces::event(EventCode::TrustNotice, Severity::Error, sentence));
+    }
+}
+
+/// Tells a person who looks at the log what runs here.
+fn banner(prepared: &Prepared) {
+    let settings = &prepared.loaded.settings;
+    tracing::info!(
+        "onduty {} · node {} · {} · listens on {} · data in {} · certificate {}",
+        env!("CARGO_PKG_VERSION"),
+        prepared.identity.name,
+        settings.redundancy.mode,
+        settings.node.listen,
+        prepared.data_dir.path().display(),
+        prepared.own.fingerprint(),
+    );
+    if let Some(address) = &settings.redundancy.secondary.address {
+        tracing::info!("dials {address}");
+    }
+    for warning in &prepared.loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// How the services ended.
+enum End {
+    /// The driver did.
+    Driver(RunEnd),
+    /// Another service did, without being asked to.
+    Broken(String),
+}
+
+/// Runs the services; the driver's end ends the others.
+async fn serve(services: Services, signals: &StopSignals) -> End {
+    let Services { duty, handles: _kept, plugins, plugins_stop, link, management } = services;
+    let rest = CancellationToken::new();
+    let mut others: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
+    link.spawn(&mut others, &rest);
+    let stop = rest.clone();
+    let _ = others.spawn(async move {
+        ("the operators' socket", management.run(stop).await.map_err(|error| with_causes(&error)))
+    });
+    let supervised = tokio::spawn(plugins);
+    let mut driver = tokio::spawn(duty.run(signals.stop.clone()));
+    ready();
+    let end = tokio::select! {
+        ended = &mut driver => driver_end(ended),
+        Some(ended) = others.join_next() => End::Broken(broken(ended)),
+    };
+    sd(&[sd_notify::NotifyState::Stopping]);
+    // The link says goodbye before the guard goes: until then the peer hears from us.
+    rest.cancel();
+    let gone = timeout(GOODBYE, async { while others.join_next().await.is_some() {} }).await;
+    if gone.is_err() {
+        tracing::warn!("some services did not end in time");
+    }
+    plugins_stop.cancel();
+    if timeout(GOODBYE, supervised).await.is_err() {
+        tracing::warn!("the supervisor did not end in time; its guard ends the plugins");
+    }
+    end
+}
+
+fn driver_end(ended: Result<RunEnd, JoinError>) -> End {
+    match ended {
+        Ok(end) => End::Driver(end),
+        Err(error) => End::Broken(format!("the driver broke: {error}")),
+    }
+}
+
+fn broken(ended: Result<(&'static str, Result<(), String>), JoinError>) -> String {
+    match ended {
+        Ok((name, Ok(()))) => format!("{name} ended by itself"),
+        Ok((name, Err(why))) => format!("{name} ended: {why}"),
+        Err(error) => format!("a service broke: {error}"),
+    }
+}
+
+fn told(end: End, journal: &JournalHandle) -> Result<ExitCode, Failure> {
+    let why = match end {
+        End::Driver(RunEnd::Finished) => {
+            tracing::info!("stopped");
+            return Ok(ExitCode::SUCCESS);
+        }
+        End::Driver(RunEnd::StopTimedOut) => {
+            "the stop took longer than it may; what still ran was killed".to_owned()
+        }
+        End::Driver(RunEnd::NoTimer) => "the system gives no timer to wait with".to_owned(),
+        End::Driver(RunEnd::SupervisorGone) => "the plugin supervisor has ended by itself".to_owned(),
+        End::Broken(why) => why,
+    };
+    journal.record(pieces::event(
+        EventCode::NodeStopped,
+        Severity::Critical,
+        format!("the node ends: {why}"),
+    ));
+    Err(Failure::failed(why))
+}
+
+/// The second Ctrl-C: no hand-over any more. The third: now.
+async fn hurry(signals: StopSignals, operators: OperatorHandle) {
+    signals.hurry.cancelled().await;
+    let _ = operators.ask(Input::StopRequested { handover: false }).await;
+}
+
+/// SIGHUP: new handshakes show the certificate that is in the folder now.
+async fn reload_certificate(own: certificate_trust::OwnIdentity) {
+    let Ok(mut hang_up) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
+        return;
+    };
+    while hang_up.recv().await.is_some() {
+        let own = own.clone();
+        match tokio::task::spawn_blocking(move || own.reload()).await {
+            Ok(Ok(true)) => tracing::info!("the certificate was read again, and is a new one"),
+            Ok(Ok(false)) => tracing::info!("the certificate was read again, and is the same"),
+            Ok(Err(error)) => tracing::error!("the certificate stays as it was: {}", with_causes(&error)),
+            Err(error) => tracing::error!(%error, "reading the certificate"),
+        }
+    }
+}
+
+/// The last entries are written, for a bounded time.
+async fn close(journal: JournalThread) {
+    let written = tokio::task::spawn_blocking(move || journal.close()).await;
+    if !written.unwrap_or(false) {
+        tracing::warn!("the journal's last entries could not be written in time");
+    }
+}
+
+/// Tells the service manager and the log.
+pub(crate) fn ready() {
+    sd(&[sd_notify::NotifyState::Ready]);
+    tracing::info!("ready");
+}
+
+/// Tells systemd, where there is one.
+pub(crate) fn sd(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "telling the service manager");
+    }
+}
