@@ -1,0 +1,245 @@
+//! The command line as scripts and people meet it: arguments, exit codes, and messages that name what is wrong.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+fn onduty(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onduty"));
+    for (name, _value) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ONDUTY_") {
+            let _ = command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A folder with a key and the settings of a primary on this port; `more` is added at the end.
+fn settings(port: u16, more: &str) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("pair.key");
+    assert_eq!(code(&onduty(&["key", "generate", "--out", key.to_str().unwrap()])), 0);
+    let text = format!(
+        "[node]\nname = \"node-a\"\nlisten = \"127.0.0.1:{port}\"\ndata_dir = \"{}\"\n\n\
+         [redundancy]\nmode = \"primary\"\nkey_file = \"{}\"\n{more}",
+        folder.path().join("data").display(),
+        key.display()
+    );
+    let file = folder.path().join("onduty.toml");
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    (folder, file)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn the_help_documents_every_exit_code_and_hides_the_guard() {
+    let help = printed(&onduty(&["--help"]));
+    for code in 0..=7 {
+        assert!(help.contains(&format!("\n  {code}  ")), "exit code {code} is missing:\n{help}");
+    }
+    assert!(!help.contains("guard-of-onduty"), "{help}");
+}
+
+#[test]
+fn a_wrong_command_line_is_told_apart_from_a_wrong_answer() {
+    for wrong in [
+        &["no-such-command"][..],
+        &[],
+        &["events", "--limit", "many"],
+        &["key", "generate"],
+        &["maintenance", "on", "--reason", "x", "--for", "soon"],
+        &["maintenance", "on", "--for", "2h"],
+        &["canary"],
+        &["serve", "no-such-service"],
+        &["serve", "certificate-trust"],
+        &["config", "check", "--set", "redundancy.mode"],
+    ] {
+        assert_eq!(code(&onduty(wrong)), 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_key_is_made_for_its_owner_alone_and_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pair.key");
+    let arguments = ["key", "generate", "--out", path.to_str().unwrap()];
+    let made = onduty(&arguments);
+    assert_eq!(code(&made), 0, "{made:?}");
+    let key = fs::read_to_string(&path).unwrap();
+    assert!(key.starts_with("odk1_"), "{key}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!printed(&made).contains(key.trim()), "the key is shown only on request");
+
+    let again = onduty(&arguments);
+    assert_eq!(code(&again), 1);
+    assert!(complaint(&again).contains("exists already"), "{again:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), key);
+    let shown = onduty(&["key", "generate", "--print"]);
+    assert!(printed(&shown).starts_with("odk1_") && printed(&shown).lines().count() == 1, "{shown:?}");
+}
+
+#[test]
+fn without_a_node_every_command_says_so_with_its_own_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("onduty.sock");
+    let stale = folder.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    for (socket, why) in [(&nowhere, "there is no socket"), (&stale, "left over")] {
+        for command in [
+            &["status"][..],
+            &["status", "--watch"],
+            &["events"],
+            &["plugins", "list"],
+            &["test"],
+            &["switchover"],
+            &["takeover"],
+            &["stop"],
+            &["maintenance", "off"],
+            &["health"],
+        ] {
+            let arguments = [command, &["--socket", socket.to_str().unwrap()]].concat();
+            let output = onduty(&arguments);
+            assert_eq!(code(&output), 4, "{arguments:?}: {output:?}");
+            assert!(complaint(&output).contains(why), "{arguments:?}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn bad_settings_are_all_told_with_where_they_came_from() {
+    let (_folder, file) =
+        settings(free_port(), "colour = \"red\"\n[redundancy.primary]\ntimeout = \"soon\"\n");
+    for command in [&["config", "check"][..], &["config", "show"], &["up"]] {
+        let output = onduty(&[command, &["--config", &file]].concat());
+        assert_eq!(code(&output), 3, "{output:?}");
+        let text = complaint(&output);
+        for part in ["redundancy.colour", "redundancy.primary.timeout", "soon", "onduty.toml:"] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+    }
+    assert_eq!(code(&onduty(&["config", "check", "--config", "/no/such/file.toml"])), 3);
+}
+
+#[test]
+fn good_settings_are_explained_and_shown_with_their_sources() {
+    let (_folder, file) = settings(free_port(), "");
+    let check = onduty(&["config", "check", "--config", &file]);
+    assert_eq!(code(&check), 0, "{check:?}");
+    assert!(printed(&check).contains("stop budget"), "{check:?}");
+    let json = printed(&onduty(&["config", "check", "--json", "--config", &file]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["forecast"]["takeover_after_ms"].as_u64() == Some(3000), "{json}");
+    let show =
+        printed(&onduty(&["config", "show", "--set", "redundancy.primary.timeout=4s", "--config", &file]));
+    let timeout = show.lines().find(|line| line.starts_with("redundancy.primary.timeout")).unwrap();
+    assert!(timeout.contains("4s") && timeout.contains("--set"), "{timeout}");
+    assert!(!show.contains("odk1_"), "a key is never shown");
+}
+
+/// `up` with something that is in its way must end, soon, with a sentence that names it.
+fn up_fails(file: &str, wanted: i32, parts: &[&str]) {
+    let output = onduty(&["up", "--config", file]);
+    assert_eq!(code(&output), wanted, "{output:?}");
+    for part in parts {
+        assert!(complaint(&output).contains(part), "no {part} in {output:?}");
+    }
+}
+
+#[test]
+fn up_names_a_port_that_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let (_folder, file) = settings(port, "");
+    up_fails(&file, 1, &["in use", "node.listen", &port.to_string()]);
+}
+
+#[test]
+fn up_names_what_is_wrong_with_the_key() {
+    let (folder, file) = settings(free_port(), "");
+    let key = folder.path().join("pair.key");
+    fs::write(&key, "short").unwrap();
+    up_fails(&file, 3, &["redundancy.key_file", "16 bytes"]);
+    fs::write(&key, "").unwrap();
+    up_fails(&file, 3, &["redundancy.key_file", "empty"]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    up_fails(&file, 3, &["redundancy.key_file"]);
+    fs::remove_file(&key).unwrap();
+    up_fails(&file, 3, &["redundancy.key_file"]);
+}
+
+#[test]
+fn up_names_a_data_directory_that_cannot_be_used() {
+    let (folder, file) = settings(free_port(), "");
+    fs::write(folder.path().join("data"), "a file is in the way").unwrap();
+    up_fails(&file, 1, &["node.data_dir"]);
+}
+
+#[test]
+fn up_refuses_a_data_directory_in_use() {
+    let (folder, file) = settings(free_port(), "");
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let lock = fs::File::create(data.join("lock")).unwrap();
+    lock.lock().unwrap();
+    up_fails(&file, 1, &["another onduty runs", "node.data_dir"]);
+}
+
+#[test]
+fn the_canary_appends_whole_lines_in_order_until_it_is_signalled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("canary");
+    fs::write(&path, "before\n").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_onduty"))
+        .args(["canary", "--file", path.to_str().unwrap()])
+        .env("ONDUTY_NODE", "node-a")
+        .env("ONDUTY_EPOCH", "42")
+        .spawn()
+        .unwrap();
+    while lines(&path).len() < 20 {
+        assert!(child.try_wait().unwrap().is_none(), "the canary has ended by itself");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    let _ = child.wait().unwrap();
+    let lines = lines(&path);
+    assert_eq!(lines[0], "before");
+    let times: Vec<u64> = lines[1..]
+        .iter()
+        .map(|line| line.strip_prefix("node-a 42 ").unwrap_or_else(|| panic!("{line}")).parse().unwrap())
+        .collect();
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = onduty(&["completions", shell]);
+        assert_eq!(code(&output), 0);
+        assert!(printed(&output).contains("switchover"), "{shell}");
+    }
+}

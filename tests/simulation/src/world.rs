@@ -1,0 +1,299 @@
+//! What the simulation knows and no node does: who runs what since when, what is broken, and what was said.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use duty::{OperatorHandle, RunEnd};
+use failover_core::{BootTime, Epoch, Event, Memory, Rules, State};
+use tokio_util::sync::CancellationToken;
+
+use crate::checks::Checks;
+
+/// The node that is the primary.
+pub const ALPHA: usize = 0;
+/// The node that is the secondary.
+pub const BETA: usize = 1;
+/// What the hosts are called.
+pub const NAMES: [&str; 2] = ["alpha", "beta"];
+
+/// What runs on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing: it has no power, or the node was stopped.
+    Off,
+    /// The node's process with its guard.
+    Manager,
+    /// The guard alone, after its manager was killed.
+    Guard,
+}
+
+/// Plugins that live.
+#[derive(Clone, Copy, Debug)]
+pub struct Plugins {
+    /// Their epoch.
+    pub epoch: Epoch,
+    /// Since when.
+    pub since: Duration,
+    /// When the last of them is gone, once that is certain.
+    pub gone_at: Option<Duration>,
+    /// They are being killed, and nothing calls that off.
+    pub dying: bool,
+}
+
+/// What was armed for the tombstone.
+#[derive(Clone, Copy, Debug)]
+pub struct Secret {
+    /// The epoch it speaks of.
+    pub epoch: Epoch,
+    /// The 32 bytes.
+    pub bytes: [u8; 32],
+}
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    /// What runs on it.
+    pub phase: Phase,
+    /// How often its process was started.
+    pub runs: u32,
+    /// The process stands still; its guard does not.
+    pub frozen: bool,
+    /// Whoever waits for the thaw.
+    pub waiting: Vec<Waker>,
+    /// What lives of the plugins.
+    pub plugins: Option<Plugins>,
+    /// The lease that the guard judges by.
+    pub hold_until: Option<BootTime>,
+    /// What the guard keeps.
+    pub secret: Option<Secret>,
+    /// The boot-time clock at the start of the simulation.
+    pub boot: Duration,
+    /// From a start to every plugin ready.
+    pub start_takes: Duration,
+    /// From an ordered stop to the last plugin gone.
+    pub stop_takes: Duration,
+    /// From a kill to the last plugin gone.
+    pub kill_takes: Duration,
+    /// So many starts fail.
+    pub failing_starts: u32,
+    /// What the preflight finds.
+    pub unfit: Option<String>,
+    /// What is on the disk.
+    pub memory: Memory,
+    /// What is on the disk.
+    pub reserved_up_to: Option<Epoch>,
+    /// How long a write takes; `None`: it fails.
+    pub write_takes: Option<Duration>,
+    /// A machine that breaks a rule.
+    pub rules: Option<Rules>,
+    /// The state by the last recorded transition.
+    pub recorded: Option<State>,
+    /// The way to the running driver.
+    pub operators: Option<OperatorHandle>,
+    /// SIGTERM.
+    pub stop: CancellationToken,
+    /// News of the preflight for the supervisor.
+    pub preflight: Arc<tokio::sync::Notify>,
+    /// It was asked to end.
+    pub stopping: bool,
+    /// How the process ended by itself.
+    pub ended: Option<RunEnd>,
+}
+
+impl Host {
+    fn new(boot: Duration) -> Self {
+        Self {
+            phase: Phase::Off,
+            runs: 0,
+            frozen: false,
+            waiting: Vec::new(),
+            plugins: None,
+            hold_until: None,
+            secret: None,
+            boot,
+            start_takes: Duration::from_millis(40),
+            stop_takes: Duration::from_millis(30),
+            kill_takes: Duration::from_millis(20),
+            failing_starts: 0,
+            unfit: None,
+            memory: Memory::default(),
+            reserved_up_to: None,
+            write_takes: Some(Duration::from_millis(2)),
+            rules: None,
+            recorded: None,
+            operators: None,
+            stop: CancellationToken::new(),
+            preflight: Arc::default(),
+            stopping: false,
+            ended: None,
+        }
+    }
+
+    /// What the running driver says it does.
+    #[must_use]
+    pub fn state(&self) -> Option<State> {
+        self.operators.as_ref().map(|operators| operators.report().state)
+    }
+}
+
+/// Everything, shared by the test and the hosts.
+#[derive(Debug)]
+pub struct World {
+    /// Both hosts.
+    pub hosts: [Host; 2],
+    /// Nothing passes from this host.
+    pub cut: [bool; 2],
+    /// Everything under way is held back.
+    pub held: bool,
+    /// A firewall resets and refuses every connection.
+    pub rejecting: bool,
+    /// What happened, in the order of its happening.
+    pub log: Vec<(Duration, String)>,
+    /// The invariants.
+    pub checks: Checks,
+}
+
+/// The world, from anywhere.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<Mutex<World>>);
+
+impl Default for Shared {
+    fn default() -> Self {
+        let hosts = [Host::new(Duration::from_secs(500)), Host::new(Duration::from_secs(90_000))];
+        Self(Arc::new(Mutex::new(World {
+            hosts,
+            cut: [false; 2],
+            held: false,
+            rejecting: false,
+            log: Vec::new(),
+            checks: Checks::default(),
+        })))
+    }
+}
+
+impl Shared {
+    /// The world. Nothing that holds it may wait.
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what happened on a node now.
+    pub fn note(&self, node: usize, what: &str) {
+        self.lock().note(now(), node, what);
+    }
+}
+
+/// The simulated time. Only inside a host.
+#[must_use]
+pub fn now() -> Duration {
+    turmoil::sim_elapsed().expect("inside the simulation")
+}
+
+impl World {
+    /// Says what happened on a node.
+    pub fn note(&mut self, at: Duration, node: usize, what: &str) {
+        let name = NAMES[node];
+        self.log.push((at, format!("{name:<5} {what}")));
+    }
+
+    /// The log of both nodes, by time.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let mut lines: Vec<_> = self.log.iter().collect();
+        lines.sort_by_key(|(at, _)| *at);
+        let line = |(at, what): &&(Duration, String)| {
+            format!("{:>5}.{:03} {what}\n", at.as_secs(), at.subsec_millis())
+        };
+        lines.iter().map(line).collect()
+    }
+
+    /// An event of a node's journal.
+    pub fn recorded(&mut self, at: Duration, node: usize, event: &Event) {
+        let mut line = match event.transition {
+            Some((from, to)) => format!("{from} -> {to}: {} [{}]", event.sentence, event.code.as_str()),
+            None => format!("{} {}: {}", event.severity, event.code.as_str(), event.sentence),
+        };
+        if !event.cause.is_empty() && !event.sentence.contains(&event.cause) {
+            line.push_str(&format!(" ({})", event.cause));
+        }
+        let m = event.measures;
+        for (name, value) in [
+            ("detected", m.detected_ms),
+            ("takeover", m.takeover_ms),
+            ("outage", m.outage_ms),
+            ("overlap", m.overlap_ms),
+        ] {
+            if let Some(value) = value {
+                line.push_str(&format!(" {name}={value}ms"));
+            }
+        }
+        self.note(at, node, &line);
+        if let Some((_, to)) = event.transition {
+            self.hosts[node].recorded = Some(to);
+            if !to.may_run_plugins() && self.hosts[node].plugins.is_some() {
+                self.checks.break_rule(at, format!("I4: {} is in {to} while its plugins live", NAMES[node]));
+            }
+        }
+    }
+
+    /// Plugins begin to live.
+    pub fn plugins_begin(&mut self, at: Duration, node: usize, epoch: Epoch) {
+        self.note(at, node, &format!("  plugins of epoch {epoch} start"));
+        let state = self.hosts[node].state();
+        if state.is_some_and(|state| !state.may_run_plugins()) {
+            self.checks.break_rule(at, format!("I3: {} starts plugins in {state:?}", NAMES[node]));
+        }
+        self.hosts[node].plugins = Some(Plugins { epoch, since: at, gone_at: None, dying: false });
+        self.checks.epoch_used(at, node, epoch);
+        let other = self.hosts[1 - node].plugins.is_some();
+        let in_the_way = self.in_the_way();
+        self.checks.begun(at, node, epoch, other, in_the_way);
+    }
+
+    /// The plugins go on under another epoch.
+    pub fn plugins_renumbered(&mut self, at: Duration, node: usize, epoch: Epoch) {
+        self.note(at, node, &format!("  plugins go on under epoch {epoch}"));
+        if let Some(plugins) = self.hosts[node].plugins.as_mut() {
+            plugins.epoch = epoch;
+        }
+        self.checks.epoch_used(at, node, epoch);
+        self.checks.renumbered(at, node, epoch);
+    }
+
+    /// The last plugin is reaped.
+    pub fn plugins_end(&mut self, at: Duration, node: usize) {
+        if let Some(plugins) = self.hosts[node].plugins.take() {
+            self.note(at, node, &format!("  plugins of epoch {} are gone", plugins.epoch));
+            self.hosts[node].hold_until = None;
+            self.checks.ended(at, node);
+        }
+    }
+
+    /// Kills what lives; it is gone a moment later.
+    pub fn kill_plugins(&mut self, at: Duration, node: usize) {
+        let takes = self.hosts[node].kill_takes;
+        if let Some(plugins) = self.hosts[node].plugins.as_mut()
+            && !plugins.dying
+        {
+            plugins.dying = true;
+            let gone_at = at + takes;
+            plugins.gone_at = Some(plugins.gone_at.map_or(gone_at, |earlier| earlier.min(gone_at)));
+        }
+    }
+
+    /// Whether the network is in the way of anything.
+    #[must_use]
+    pub fn in_the_way(&self) -> bool {
+        self.cut != [false; 2] || self.held || self.rejecting
+    }
+
+    /// Lets a process go on, or not.
+    pub fn set_frozen(&mut self, node: usize, frozen: bool) {
+        let host = &mut self.hosts[node];
+        host.frozen = frozen;
+        if !frozen {
+            host.waiting.drain(..).for_each(Waker::wake);
+        }
+    }
+}
