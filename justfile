@@ -1,0 +1,46 @@
+# The front door. `just` lists what there is; every recipe is a plain command that works without just as well.
+
+# List the recipes.
+default:
+    @just --list --unsorted
+
+# The demonstration: two real nodes, a kill -9, a takeover and the way back, in half a minute.
+demo *ARGS:
+    cargo run -- demo {{ARGS}}
+
+# What compilers and tools can say without running anything.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo xtask tidy
+    cargo xtask codegen --check
+
+# Every test of the workspace, the promises on real processes among them.
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# The deterministic simulation alone.
+sim *ARGS:
+    cargo test --package simulation {{ARGS}}
+
+# The promises on real processes; as root also on network namespaces.
+e2e *ARGS:
+    cargo test --package onduty --test processes --test netns {{ARGS}}
+
+# Write everything generated anew: the wire's code and the generated documents.
+gen:
+    cargo xtask codegen
+    cargo xtask docs
+
+# How long a takeover takes: release build, 20 rounds of each scenario on an otherwise idle machine.
+bench *ARGS:
+    cargo build --release --package onduty --package takeover
+    target/release/takeover {{ARGS}}
+
+# Licences, bans and sources of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check licenses bans sources
+
+# All that a change has to pass, in tiers.
+ci *ARGS:
+    .ci/run {{ARGS}}
