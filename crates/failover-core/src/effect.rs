@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootTime, Epoch, Event, Memory, SessionId};
+use crate::{BootTime, Epoch, Event, Memory, Mode, SessionId};
 
 /// The standing order to the supervisor; the newest replaces the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,4 +89,10 @@ pub enum Effect {
     },
     /// A requested stop is complete: nothing runs here any more, the process may end.
     Finish,
+    /// A change of the role is complete as far as this run goes: nothing runs here any more. Keep the mode over a restart,
+    /// then start anew with it.
+    ChangeMode {
+        /// The new mode.
+        mode: Mode,
+    },
 }

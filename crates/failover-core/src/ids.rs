@@ -69,7 +69,8 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A fencing token: unique in the pair and increasing. The primary's epochs are even, the secondary's odd.
+/// A fencing token: unique in the pair and increasing. One node's epochs are even, the other's odd: those of the primary and
+/// of the secondary that the pair began with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);

@@ -179,6 +179,8 @@ pub enum Input {
     },
     /// The mode is to change at run time.
     ModeRequested {
+        /// A repeated request is the same one.
+        request: RequestId,
         /// The new mode.
         mode: Mode,
         /// Do it although the plugins will run twice.

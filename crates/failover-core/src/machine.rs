@@ -27,7 +27,8 @@
 //!   acquire     who may take the duty, when, why                   handover  planned moves
 //!   licence     who has a say beside the pair                      bounds    a supervisor that never answers
 //!   transition  how the duty is taken, given up, ended             conflict  both active
-//!   lease       the lease to the guard, timings                    epochs, flap, upkeep, redundancy, words
+//!   lease       the lease to the guard, timings                    mode      changes of the mode
+//!   epochs, flap, upkeep, redundancy, words
 //! ```
 
 mod acquire;
@@ -39,6 +40,7 @@ mod flap;
 mod handover;
 mod lease;
 mod licence;
+mod mode;
 mod parts;
 mod peer;
 mod redundancy;
@@ -46,6 +48,7 @@ mod shared;
 mod standalone;
 mod standby;
 mod starting;
+mod stop;
 mod taking_over;
 mod transition;
 mod upkeep;
@@ -137,6 +140,10 @@ impl Machine {
         reserved_up_to: Option<Epoch>,
         rules: Rules,
     ) -> (Self, Vec<Effect>) {
+        let mut settings = settings;
+        if settings.mode == Mode::Deactivated {
+            settings.role = memory.last_role.unwrap_or(settings.role);
+        }
         let mut machine = Self {
             rules,
             started: now.boot,
@@ -201,12 +208,13 @@ impl Machine {
         Report {
             identity: self.settings.identity.clone(),
             role: self.settings.role,
-            mode: self.settings.mode,
+            mode: self.mode_told(),
             state: self.state,
             fit: self.fitness(),
             epoch: self.duty.as_ref().map(|duty| duty.epoch),
             highest_epoch: self.epochs.seen(),
             last_held: self.memory.last_held,
+            parity: self.epochs.parity(),
             timings: self.timings_told(),
             procedure: self.moves.procedure.clone(),
             maintenance: self.memory.maintenance.clone(),

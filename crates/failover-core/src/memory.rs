@@ -20,6 +20,9 @@ pub struct Memory {
     pub last_role: Option<Role>,
     /// The last epoch this node held.
     pub last_held: Option<Epoch>,
+    /// Whether the peer ran without redundancy (mode `deactivated`) when it was last heard: its silence is no reason to
+    /// take over, for it starts its plugins whatever this node does.
+    pub peer_alone: bool,
     /// The highest epoch seen of either node.
     pub highest_epoch: Epoch,
 }

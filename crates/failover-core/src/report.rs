@@ -163,6 +163,9 @@ pub struct Report {
     pub highest_epoch: Epoch,
     /// The last epoch it held itself.
     pub last_held: Option<Epoch>,
+    /// Whose parity its epochs have: the role that it had at its first start. A change of the role leaves it as it is, so
+    /// that the two nodes never number alike in between.
+    pub parity: Role,
     /// The timings it goes by.
     pub timings: TimingsInForce,
     /// Planned moves.

@@ -85,6 +85,8 @@ const fn cell(to: &'static [State], does: &'static str) -> Cell {
 }
 
 const IDLE: &str = "ignored: this node holds no duty";
+const MODE_IDLE: &str = "a new role: starts anew with it, unless the two would not fit or the peer is not in sight. \
+                         Deactivated: by force, or without a peer: runs alone";
 
 /// The table: what `kind` does in `state`; `None` for a name that is no kind of input.
 #[must_use]
@@ -109,20 +111,23 @@ fn starting(kind: &str) -> Option<Cell> {
         "BeatArrived" => {
             cell(&[Standby, TakingOver], "the peer has the duty: stands by; nobody has it: the start table")
         }
-        "EpochsReserved" => cell(&[TakingOver, Standalone], "noted, then decided as on waking"),
-        "StorageChanged" => cell(&[TakingOver, Standalone], "noted; a start waits no longer for the disk"),
+        "EpochsReserved" => cell(&[Standby, TakingOver, Standalone], "noted, then decided as on waking"),
+        "StorageChanged" => {
+            cell(&[Standby, TakingOver, Standalone], "noted; a start waits no longer for the disk")
+        }
         "PreflightChanged" | "MaintenanceCleared" | "MaintenanceExpired" | "LicenceChanged" => {
-            cell(&[TakingOver], "noted, then decided as on waking")
+            cell(&[Standby, TakingOver], "noted, then decided as on waking")
         }
         "DialFinished" => cell(
             &[Standby, TakingOver],
             "noted; silence counts on from the last echo. Unproved and overdue: stands by",
         ),
-        "SessionEnded" => cell(&[TakingOver], "noted; silence counts on from the last echo"),
+        "SessionEnded" => cell(&[Standby, TakingOver], "noted; silence counts on from the last echo"),
         "TakeoverRequested" => {
             cell(&[TakingOver], "taken by hand, unless the peer is alive with the duty or this node is unfit")
         }
         "SessionProved" => cell(&[], "judged; an older session is closed"),
+        "ModeRequested" => cell(&[Standalone], MODE_IDLE),
         other => idle(other)?,
     })
 }
@@ -150,6 +155,7 @@ fn standby(kind: &str) -> Option<Cell> {
             cell(&[TakingOver], "taken by hand, unless the peer is alive with the duty or this node is unfit")
         }
         "SessionProved" => cell(&[], "judged; an older session is closed, a tombstone is void"),
+        "ModeRequested" => cell(&[Standalone], MODE_IDLE),
         other => idle(other)?,
     })
 }
@@ -180,7 +186,7 @@ fn common(kind: &str) -> Option<Cell> {
             cell(&[], "pair-wide: a new version, the newer wins")
         }
         "TakeoverRequested" => cell(&[], "refused: there is nothing to take"),
-        "ModeRequested" => cell(&[], "refused: not in this version"),
+        "ModeRequested" => cell(&[], "refused while the duty moves"),
         _ => return None,
     })
 }
@@ -222,9 +228,16 @@ fn active(kind: &str) -> Option<Cell> {
             &[Yielding],
             "the lease is renewed; one that ran out counts as `GuardFired`; a stop whose offer lapsed goes on without",
         ),
-        "BeatArrived" => {
-            cell(&[Yielding], "the peer asks for the duty: yields. It is active, too: the loser yields")
-        }
+        "BeatArrived" => cell(
+            &[Yielding, Standalone],
+            "the peer asks for the duty: yields. It is active, too: the loser yields. It has heard that the mode is to be \
+             deactivated: runs alone from now on",
+        ),
+        "ModeRequested" => cell(
+            &[Yielding, Standalone],
+            "a new role: offered to a fit peer first, else stops; then starts anew. Deactivated: the peer is told, or, by \
+             force or without one: runs alone",
+        ),
         "SessionProved" | "SessionEnded" => {
             cell(&[Yielding], "judged or noted; the duty stays, unless a stop waited for the peer")
         }
@@ -274,6 +287,7 @@ fn standalone(kind: &str) -> Option<Cell> {
         "PluginsReaped" => cell(&[], "the start after the backoff becomes possible"),
         "StopStuck" => cell(&[], "alarm"),
         "StopRequested" => cell(&[Yielding], "stops, then finishes"),
+        "ModeRequested" => cell(&[Yielding], "a new role: stops, then starts anew with it"),
         other => common(other)?,
     })
 }

@@ -6,7 +6,7 @@
 
 mod pair;
 
-use failover_core::{EventCode, FailbackMode, Input, RequestId, State};
+use failover_core::{EventCode, FailbackMode, Input, Mode, RequestId, State};
 use pair::{Micros, World, ms};
 use proptest::prelude::*;
 
@@ -27,6 +27,7 @@ enum Deed {
     Maintenance(usize, bool),
     Forget(usize),
     WallClock(usize, i64),
+    Mode(usize, Mode),
     Cut(usize),
     Mend,
     Reject,
@@ -53,6 +54,8 @@ fn tame() -> impl Strategy<Value = Deed> {
         1 => node().prop_map(Deed::GuardDies),
         1 => node().prop_map(Deed::WorkloadFails),
         1 => (node(), any::<bool>()).prop_map(|(node, on)| Deed::Maintenance(node, on)),
+        2 => (node(), prop_oneof![2 => Just(Mode::Primary), 2 => Just(Mode::Secondary), 1 => Just(Mode::Deactivated)])
+            .prop_map(|(node, mode)| Deed::Mode(node, mode)),
         1 => (node(), prop_oneof![Just(i64::MIN), Just(-700), Just(-30), Just(0), Just(700), Just(i64::MAX)])
             .prop_map(|(node, skew)| Deed::WallClock(node, skew)),
     ]
@@ -122,6 +125,7 @@ fn act(world: &mut World, deed: &Deed, counter: usize) {
             world.hosts[node].memory = failover_core::Memory::default();
             world.hosts[node].reserved = None;
         }
+        Deed::Mode(node, mode) => world.request_mode(node, mode, false),
         Deed::WallClock(node, skew) => world.hosts[node].skew = skew,
         Deed::Cut(direction) => world.net.cut[direction] = true,
         Deed::Mend => mend(world),
@@ -193,6 +197,7 @@ fn heal(world: &mut World) {
         world.tell(node, Input::MaintenanceCleared { by: "ann".to_owned() });
     }
     world.run_for(ms(8000)); // Stops that were asked for come to their end.
+    world.make_pair();
     for node in [0, 1] {
         world.boot(node);
         world.tell(node, Input::MaintenanceCleared { by: "ann".to_owned() });

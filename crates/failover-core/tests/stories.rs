@@ -35,17 +35,21 @@ fn node(word: &str) -> usize {
     }
 }
 
+fn mode(word: &str) -> Mode {
+    match word {
+        "primary" => Mode::Primary,
+        "secondary" => Mode::Secondary,
+        "deactivated" => Mode::Deactivated,
+        other => panic!("mode {other}"),
+    }
+}
+
 fn set(world: &mut World, node: usize, key: &str, value: &str) {
     let host = &mut world.hosts[node];
     let settings = &mut host.settings;
     match key {
         "mode" => {
-            settings.mode = match value {
-                "primary" => Mode::Primary,
-                "secondary" => Mode::Secondary,
-                "deactivated" => Mode::Deactivated,
-                other => panic!("mode {other}"),
-            };
+            settings.mode = mode(value);
             settings.role = settings.mode.role().unwrap_or(settings.role);
         }
         "failback" => {
@@ -171,7 +175,7 @@ fn told(world: &mut World, words: &[&str]) {
             let trouble = (words[2] != "ok").then_some(rest);
             world.tell(node(words[1]), Input::StorageChanged { trouble });
         }
-        "mode" => world.tell(node(words[1]), Input::ModeRequested { mode: Mode::Deactivated, force: false }),
+        "mode" => world.request_mode(node(words[1]), mode(words[2]), words.get(3) == Some(&"--force")),
         "view" => view(world, node(words[1])),
         "expect-overlap" => {
             let limit = micros(words[1]);

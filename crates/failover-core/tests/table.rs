@@ -51,8 +51,10 @@ fn samples(machine: &Machine, peer: Option<&Machine>, session: u64, now: Now) ->
         Input::MaintenanceCleared { by: "ann".to_owned() },
         Input::MaintenanceExpired { version: own.maintenance.version },
         Input::TakeoverRequested { request: request() },
-        Input::ModeRequested { mode: Mode::Deactivated, force: false },
     ];
+    for mode in [Mode::Primary, Mode::Secondary, Mode::Deactivated] {
+        inputs.extend([true, false].map(|force| Input::ModeRequested { request: request(), mode, force }));
+    }
     for epoch in [epoch, Epoch(epoch.0 + 99)] {
         inputs.extend([
             Input::PluginsReady { epoch },
@@ -114,7 +116,7 @@ fn probe(world: &World, edges: &mut Edges) {
 }
 
 fn lives(edges: &mut Edges) {
-    for seed in 0..40_u64 {
+    for seed in 0..60_u64 {
         let mut dice = Dice(seed);
         let mut world = World::new(seed);
         world.watch = false;
@@ -127,7 +129,8 @@ fn lives(edges: &mut Edges) {
         probe(&world, edges);
         for _ in 0..26 {
             world.run_for(dice.within(ms(1), ms(2500)));
-            shake(&mut world, &mut dice);
+            // The last lives are those of nodes whose mode is changed.
+            shake(&mut world, &mut dice, seed >= 40);
             stop_short(&mut world, edges);
             probe(&world, edges);
             // Closely after the deed, too: this is where the short states are.
@@ -140,6 +143,27 @@ fn lives(edges: &mut Edges) {
             edges.entry((from, kind)).or_default().insert(to);
         }
     }
+}
+
+/// A node that is being deactivated, and one that stands still until its wait for a deactivated peer is long over.
+fn deactivated(edges: &mut Edges) {
+    let mut world = World::new(7);
+    world.watch = false;
+    world.boot(0);
+    world.boot(1);
+    world.run_for(ms(5000));
+    world.request_mode(0, Mode::Deactivated, false);
+    for _ in 0..15 {
+        world.run_for(ms(100));
+        probe(&world, edges);
+    }
+    world.run_for(ms(2000));
+    world.power_off(0);
+    world.power_off(1);
+    world.boot(1);
+    world.freeze(1, ms(60_000));
+    world.run_for(ms(50_000));
+    probe(&world, edges);
 }
 
 /// A node that stands still while its plugins start.
@@ -196,9 +220,9 @@ fn colour(world: &mut World, seed: u64) {
     }
 }
 
-fn shake(world: &mut World, dice: &mut Dice) {
+fn shake(world: &mut World, dice: &mut Dice, modes: bool) {
     let node = usize::try_from(dice.within(0, 2)).unwrap();
-    match dice.within(0, 14) {
+    match dice.within(0, if modes { 16 } else { 14 }) {
         0 => world.crash(node),
         1 => world.power_off(node),
         2 => world.freeze(node, dice.within(ms(100), ms(6000))),
@@ -214,6 +238,10 @@ fn shake(world: &mut World, dice: &mut Dice) {
             world.tell(node, input);
         }
         11 => world.tell(node, Input::MaintenanceCleared { by: "ann".to_owned() }),
+        12 | 13 if modes => {
+            let mode = [Mode::Primary, Mode::Secondary, Mode::Deactivated][dice.within(0, 3) as usize];
+            world.request_mode(node, mode, dice.within(0, 2) == 0);
+        }
         _ => {
             world.boot(0);
             world.boot(1);
@@ -235,6 +263,7 @@ fn the_table_has_a_line_for_every_state_and_input() {
 fn machines_do_what_the_table_says_and_nothing_else() {
     let mut edges = Edges::new();
     lives(&mut edges);
+    deactivated(&mut edges);
     let mut wrong = Vec::new();
     for state in State::ALL {
         for kind in KINDS {

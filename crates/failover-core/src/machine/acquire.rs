@@ -265,6 +265,13 @@ impl Machine {
             );
             return Verdict::Hold(EventCode::TakeoverHeld, Severity::Error, sentence);
         }
+        if self.memory.peer_alone {
+            let sentence = format!(
+                "no takeover: {name} ran without redundancy (mode deactivated) when it was last heard, and starts its \
+                 plugins by itself; if it is surely off, take over by hand with `onduty takeover`"
+            );
+            return Verdict::Hold(EventCode::TakeoverHeld, Severity::Error, sentence);
+        }
         if self.settings.role == Role::Secondary && self.memory.paired_with.is_none() {
             let sentence = "no takeover: this secondary has never been connected to a primary".to_owned();
             return Verdict::Hold(EventCode::TakeoverHeld, Severity::Warn, sentence);

@@ -27,6 +27,7 @@ impl Machine {
                     if !gave_way {
                         self.moves_in_active(now);
                     }
+                    self.deactivation_heard(now);
                 }
             }
             Input::SessionEnded { session, cause } => self.session_ended(now, session, &cause),
@@ -70,7 +71,7 @@ impl Machine {
             Input::MaintenanceCleared { by } => self.maintenance_cleared(&format!("ended by {by}")),
             Input::MaintenanceExpired { version } => self.maintenance_expired(version),
             Input::TakeoverRequested { request } => self.nothing_to_take(request),
-            Input::ModeRequested { mode, force: _ } => self.mode_requested(mode),
+            Input::ModeRequested { request, mode, force } => self.mode_requested(now, request, mode, force),
         }
     }
 }

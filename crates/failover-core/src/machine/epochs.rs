@@ -6,12 +6,16 @@
 //!   reserved  durably ours; a takeover takes one and writes nothing
 //! ```
 //!
+//! The parity is the node's own and stays when its role changes: were it the role's, the two nodes of a pair that is being
+//! swapped would for a while number alike. It is that of the epochs reserved on disk. Two nodes that meet with the same
+//! one (one is new, or both began with the same role) settle it between them: exactly one of them goes over.
+//!
 //! The reserve is filled while nothing is at stake (`Starting`, `Standby`). When it is used up, or the disk stalls,
 //! epochs are taken from memory with an alarm: a failover never waits for a disk.
 
 use super::words::Saying;
 use super::{Machine, Now};
-use crate::{BootTime, Effect, Epoch, EventCode, Memory, Role, Severity, State};
+use crate::{BootTime, Effect, Epoch, EventCode, Memory, Report, Role, Severity, State, timing};
 
 /// How many epochs one reservation covers.
 const RESERVE: u64 = 16;
@@ -23,7 +27,9 @@ const CREDIBLE: u64 = u64::MAX / 2;
 /// What this node knows of epochs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Epochs {
-    role: Role,
+    parity: Role,
+    /// Since when, if it was changed in this run: only an answer to something sent later tells what the peer made of it.
+    parity_since: Option<BootTime>,
     seen: Epoch,
     floor: Epoch,
     reserved: Option<Epoch>,
@@ -39,11 +45,13 @@ pub(super) struct Epochs {
 impl Epochs {
     pub(super) fn restore(role: Role, memory: &Memory, reserved: Option<Epoch>) -> Self {
         let seen = memory.highest_epoch.max(memory.last_held.unwrap_or_default());
+        let ours = reserved.filter(|reserved| *reserved > Epoch(0)).or(memory.last_held);
         // What was reserved before may have been used: the next epoch lies above it.
         let floor = seen.max(reserved.unwrap_or_default());
         let first_start = reserved.is_none() && seen == Epoch(0) && memory.paired_with.is_none();
         Self {
-            role,
+            parity: ours.map_or(role, Epoch::owner),
+            parity_since: None,
             seen,
             floor,
             reserved: None,
@@ -79,9 +87,14 @@ impl Epochs {
         credible
     }
 
-    /// The smallest epoch above all, with the parity of the role.
+    /// Whose parity this node's epochs have.
+    pub(super) const fn parity(&self) -> Role {
+        self.parity
+    }
+
+    /// The smallest epoch above all, with the parity of this node.
     pub(super) const fn next(&self) -> Epoch {
-        self.floor.next_for(self.role)
+        self.floor.next_for(self.parity)
     }
 
     /// Whether the next epoch is durably reserved.
@@ -108,6 +121,41 @@ impl Machine {
         self.epochs.note(epoch);
         self.memory.last_held = Some(epoch);
         epoch
+    }
+
+    /// Two nodes that number alike: one goes over to the other parity, which nobody uses then. Both find the same one by
+    /// what each tells of itself, and an answer to something sent after the last change is needed to go by it, so that
+    /// never both do: whoever answers has seen what the other goes by, and stays.
+    pub(super) fn settle_parity(&mut self, now: Now, echo: Option<BootTime>, report: &Report) {
+        let ours = self.epochs.parity;
+        let answered =
+            echo.is_some_and(|echo| {
+                // A report that goes out at the very moment of the change may still be the one of before.
+                self.epochs.parity_since.is_none_or(|since| since + timing::SCHEDULING_DELAY < echo)
+            });
+        if report.parity != ours || !answered || report.identity.node == self.settings.identity.node {
+            return;
+        }
+        let goes = if report.role == self.settings.role {
+            self.settings.identity.node > report.identity.node
+        } else {
+            ours != self.settings.role
+        };
+        if !goes {
+            return;
+        }
+        self.epochs.parity = ours.other();
+        self.epochs.parity_since = Some(now.boot);
+        // The reserve is of the other parity.
+        self.epochs.reserved = None;
+        self.epochs.asked = None;
+        let name = self.peer_name();
+        let even_or_odd = match self.epochs.parity {
+            Role::Primary => "even",
+            Role::Secondary => "odd",
+        };
+        let sentence = format!("{name} numbers its epochs as this node does: this node goes on with {even_or_odd} ones");
+        self.say(EventCode::EpochTrouble, Severity::Info, Saying::new(sentence));
     }
 
     /// A witness may name the epoch itself.
@@ -163,7 +211,9 @@ impl Machine {
 
     /// Fills the reserve while nothing is at stake.
     pub(super) fn keep_reserve(&mut self, now: Now) {
-        let quiet = matches!(self.state, State::Starting | State::Standby);
+        // A reserve of the other parity is none: at the next start it would be taken for this node's own.
+        let gone_over = self.epochs.parity_since.is_some() && self.epochs.reserved.is_none();
+        let quiet = matches!(self.state, State::Starting | State::Standby) || gone_over;
         // A peer that has spoken and told no epoch knows none either: waiting longer teaches nothing.
         let nobody_knows = self.epochs.lost && self.peer.fresh;
         if nobody_knows || self.jump_due().is_some_and(|due| due <= now.boot) {
@@ -181,6 +231,9 @@ impl Machine {
     }
 
     pub(super) fn epochs_reserved(&mut self, up_to: Epoch) {
+        if self.epochs.parity_since.is_some() && up_to.owner() != self.epochs.parity {
+            return; // Asked for before the change of parity.
+        }
         self.epochs.reserved = self.epochs.reserved.max(Some(up_to));
         if self.epochs.asked.is_some_and(|(asked, _)| asked <= up_to) {
             self.epochs.asked = None;

@@ -11,7 +11,7 @@
 //! is the target's alone. Nothing is a one-time command: all of it stands in the report until it is answered, and
 //! lapses by itself.
 
-use super::parts::{Grounds, Kind, Stopping, Then};
+use super::parts::{Grounds, Kind, Then};
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
@@ -56,8 +56,8 @@ impl Machine {
         if self.is_deactivated() {
             return Some("redundancy is deactivated".to_owned());
         }
-        if self.stopping.is_some() {
-            return Some("this node is being stopped".to_owned());
+        if let Some(stopping) = &self.stopping {
+            return Some(format!("this node {}", stopping.words()));
         }
         if self.memory.maintenance.window.is_some() {
             return Some("maintenance is on: end it first, or take over by hand".to_owned());
@@ -94,45 +94,6 @@ impl Machine {
         }
     }
 
-    pub(super) fn stop_requested(&mut self, now: Now, handover: bool) {
-        let again = self.stopping.is_some();
-        self.stopping =
-            Some(Stopping { handover, finished: self.stopping.is_some_and(|stop| stop.finished) });
-        let handover = handover && self.settings.handover_on_stop;
-        match self.state {
-            // The peer has not yet answered the release: the end of this node would only look like silence to it.
-            State::Standby if handover && !again && self.release_unanswered() => {}
-            State::Starting | State::Standby => self.finish(),
-            State::Yielding => {}
-            // The move that is under way serves the stop as well; if it fails, the stop goes on without.
-            State::Active if handover && !again && self.moves.procedure.offer.is_some() => {}
-            State::Active if handover && self.could_give(now) => {
-                let request = self.own_request("stop");
-                self.begin_offer(now, Handover { request, reason: HandoverReason::Stop });
-            }
-            State::TakingOver if handover && self.could_give(now) => self.stop_plainly(now, Then::Release),
-            State::TakingOver | State::Active | State::Standalone => self.stop_plainly(now, Then::Standby),
-        }
-    }
-
-    fn release_unanswered(&self) -> bool {
-        self.moves.procedure.released.is_some() && self.peer.session.is_some()
-    }
-
-    fn could_give(&self, now: Now) -> bool {
-        let fit =
-            self.partner(now).is_some_and(|report| report.state == State::Standby && report.fit.is_fit());
-        fit && self.memory.maintenance.window.is_none() && self.leaving.is_none()
-    }
-
-    pub(super) fn stop_plainly(&mut self, now: Now, then: Then) {
-        let saying = Saying::new("this node is being stopped: its plugins end").cause("a stop was requested");
-        self.give_up(now, then, None, EventCode::StateChanged, Severity::Info, saying);
-        if self.state == State::Standalone {
-            self.finish(); // Nothing was running.
-        }
-    }
-
     pub(super) fn takeover_requested(&mut self, now: Now, request: RequestId) {
         if self.moves.settled.contains(&request) {
             return;
@@ -142,6 +103,7 @@ impl Machine {
             return;
         }
         self.health.retry = None;
+        self.memory.peer_alone = false;
         let sentence = "a person takes the duty by hand".to_owned();
         let cause = format!("request {request}");
         self.acquire(
@@ -169,7 +131,7 @@ impl Machine {
 
     // ---------------------------------------------------------------------------------------- beginning
 
-    fn own_request(&mut self, word: &str) -> RequestId {
+    pub(super) fn own_request(&mut self, word: &str) -> RequestId {
         self.moves.counter += 1;
         // The instance is random and new at each start: the id is unique without a clock or a generator here.
         let instance = self.settings.identity.instance.to_string();
@@ -180,7 +142,7 @@ impl Machine {
         now.boot + self.takeover_after() * 2 + self.settings.start_limit + self.settings.stop_limit
     }
 
-    fn begin_offer(&mut self, now: Now, handover: Handover) {
+    pub(super) fn begin_offer(&mut self, now: Now, handover: Handover) {
         let sentence = format!("the duty is offered to {}", self.peer_name());
         self.begun(now, sentence, &handover);
         self.moves.procedure.offer = Some(handover);
@@ -345,9 +307,7 @@ impl Machine {
         if asks || self.moves.settled.contains(&offer.request) || self.state != State::Standby {
             return;
         }
-        let willing =
-            if self.stopping.is_some() { Err("it is being stopped".to_owned()) } else { self.willing() };
-        match willing {
+        match self.willing() {
             Ok(()) => {
                 self.moves.procedure.refusal = None;
                 self.moves.against = report.epoch;
@@ -431,6 +391,9 @@ impl Machine {
 
     /// What was under way lapses by itself.
     pub(super) fn expire_moves(&mut self, now: Now) {
+        if self.deactivation_due().is_some_and(|due| due <= now.boot) {
+            self.deactivation_failed("it took too long");
+        }
         if self.moves.expires.is_none_or(|expires| now.boot < expires) {
             return;
         }
@@ -458,6 +421,7 @@ impl Machine {
 
     /// The freeze of automatic decisions ends with the link. A release stands: it is the peer's alone until it lapses.
     pub(super) fn link_lost_for_moves(&mut self, now: Now, why: &str) {
+        self.deactivation_failed(why);
         self.offer_failed(now, why);
         self.ask_failed(now, why);
         self.moves.procedure.refusal = None;
@@ -469,6 +433,7 @@ impl Machine {
 
     /// A change of the duty ends whatever was under way here; a move that it does not serve has failed.
     pub(super) fn forget_moves(&mut self, served: Option<&RequestId>) {
+        self.deactivation_failed("something else came first");
         let procedure = &mut self.moves.procedure;
         for handover in [procedure.offer.take(), procedure.ask.take()].into_iter().flatten() {
             self.moves.settle(&handover.request);

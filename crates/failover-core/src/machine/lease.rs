@@ -77,8 +77,15 @@ impl Machine {
         let wanted = self.takeover_wanted();
         let guard = self.memory.peer_timings.map(|told| told.guard_deadline);
         guard.map_or(wanted, |guard| {
-            wanted.max(timing::shortest_takeover(self.settings.role, self.interval(), guard))
+            wanted.max(timing::shortest_takeover(self.contends_as(), self.interval(), guard))
         })
+    }
+
+    /// Whose place on the link this node has, at the least favourable: between two nodes of the same role (a swap under way)
+    /// either may be the one that only answers.
+    fn contends_as(&self) -> Role {
+        let same = self.peer.report.as_ref().is_some_and(|report| report.role == self.settings.role);
+        if same { Role::Primary } else { self.settings.role }
     }
 
     fn guard_wanted(&self) -> Duration {

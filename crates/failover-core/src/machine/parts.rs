@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::{BootTime, Effect, Epoch, Handover, Licence, Procedure, RequestId, TombstonePromise};
+use crate::{BootTime, Effect, Epoch, Handover, Licence, Mode, Procedure, RequestId, TombstonePromise};
 
 /// The duty while this node has it, from the order to start until every plugin is reaped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -125,12 +125,29 @@ pub(super) struct Moves {
     pub(super) return_after: Option<BootTime>,
     /// How many of them in a row did not succeed: the wait doubles.
     pub(super) return_failures: u32,
+    /// The mode is to become `deactivated`, once the peer has heard of it.
+    pub(super) deactivating: Option<Deactivating>,
+}
+
+/// A change to mode `deactivated` that the peer is being told of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Deactivating {
+    /// The request.
+    pub(super) request: RequestId,
+    /// Since when the reports say so.
+    pub(super) since: BootTime,
+    /// Until when the peer must have heard of it.
+    pub(super) until: BootTime,
 }
 
 impl Moves {
     /// Whether a move is under way, so that automatic decisions wait.
     pub(super) const fn under_way(&self) -> bool {
-        self.procedure.offer.is_some() || self.procedure.ask.is_some() || self.procedure.released.is_some()
+        let procedure = &self.procedure;
+        procedure.offer.is_some()
+            || procedure.ask.is_some()
+            || procedure.released.is_some()
+            || self.deactivating.is_some()
     }
 
     /// How many settled requests are remembered: more than two nodes can have under way at once; the oldest goes.
@@ -190,13 +207,25 @@ impl LicenceState {
     }
 }
 
-/// A requested stop.
+/// A requested stop, for good or for a start in another mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Stopping {
+    /// The mode in which the node starts again; `None`: it ends.
+    pub(super) mode: Option<Mode>,
     /// Whether the duty goes to the peer first.
     pub(super) handover: bool,
-    /// `Effect::Finish` was given.
+    /// `Effect::Finish` or `Effect::ChangeMode` was given.
     pub(super) finished: bool,
+}
+
+impl Stopping {
+    /// What the node does, for sentences that begin with "it" or "this node".
+    pub(super) const fn words(&self) -> &'static str {
+        match self.mode {
+            Some(_) => "changes its mode",
+            None => "is being stopped",
+        }
+    }
 }
 
 /// What has been said already, so that a lasting condition is said once.

@@ -238,6 +238,8 @@ impl Machine {
         if report.mode != Mode::Deactivated && !matches!(self.peer.link, LinkVerdict::ProvedRefused(_)) {
             self.memory.peer_timings = Some(report.timings);
         }
+        self.memory.peer_alone = report.mode == Mode::Deactivated;
+        self.settle_parity(now, echo, &report);
         let refusal = self
             .refusal_of(&report.identity, report.role, report.mode)
             .or_else(|| self.refusal_of_timings(&report));
@@ -341,7 +343,8 @@ impl Machine {
         let alone = mode == Mode::Deactivated || self.is_deactivated();
         (!alone && role == self.settings.role).then(|| {
             format!(
-                "both nodes are configured as {role}: set `redundancy.mode` of one of them to {}",
+                "both nodes are configured as {role}: make one of them the {} with `onduty mode {}`",
+                role.other(),
                 role.other()
             )
         })

@@ -66,10 +66,13 @@ impl Machine {
         if self.is_deactivated() {
             return (Word::Off, "redundancy is deactivated on this node".to_owned());
         }
-        if self.stopping.is_some() {
-            return (Word::Lost, "this node is being stopped".to_owned());
+        if let Some(stopping) = &self.stopping {
+            return (Word::Lost, format!("this node {}", stopping.words()));
         }
         let Some(report) = self.partner(now) else { return (Word::Lost, self.lost_because(now)) };
+        if self.moves.deactivating.is_some() {
+            return (Word::Degraded, format!("{name} is being told that redundancy is to be deactivated"));
+        }
         if self.conflict.is_some() || self.said.clash {
             return (Word::Degraded, "both nodes are active; the pair is healing".to_owned());
         }

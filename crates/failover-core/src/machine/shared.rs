@@ -6,7 +6,7 @@ use super::parts::words;
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
-    Epoch, EventCode, Fitness, Maintenance, MaintenanceWindow, Mode, Report, RequestId, Role, Severity,
+    Epoch, EventCode, Fitness, Maintenance, MaintenanceWindow, Report, RequestId, Role, Severity,
     TombstonePromise,
 };
 
@@ -14,8 +14,8 @@ impl Machine {
     /// Whether the node could run the plugins, and if not, why.
     pub(super) fn fitness(&self) -> Fitness {
         let storage = self.health.storage.as_ref().filter(|_| !self.epochs.in_reserve());
-        let why = if self.stopping.is_some() {
-            Some("it is being stopped".to_owned())
+        let why = if let Some(stopping) = &self.stopping {
+            Some(format!("it {}", stopping.words()))
         } else if self.health.stalled.is_some() && self.duty.is_none() {
             Some("it has stood still and listens to its peer first".to_owned())
         } else if let Some(why) = &self.health.preflight {
@@ -157,13 +157,6 @@ impl Machine {
     }
 
     // ---------------------------------------------------------------------------------------- refusals
-
-    pub(super) fn mode_requested(&mut self, mode: Mode) {
-        let sentence = format!(
-            "changing the mode to {mode} at run time is not in this version: change the settings and restart"
-        );
-        self.say(EventCode::RequestRefused, Severity::Warn, Saying::new(sentence));
-    }
 
     /// A request to take the duty by hand on a node that has it.
     pub(super) fn nothing_to_take(&mut self, request: RequestId) {

@@ -73,7 +73,7 @@ impl Machine {
             Input::MaintenanceCleared { by } => self.maintenance_cleared(&format!("ended by {by}")),
             Input::MaintenanceExpired { version } => self.maintenance_expired(version),
             Input::TakeoverRequested { request } => self.nothing_to_take(request),
-            Input::ModeRequested { mode, force: _ } => self.mode_requested(mode),
+            Input::ModeRequested { request, mode, force } => self.mode_requested(now, request, mode, force),
         }
     }
 

@@ -61,7 +61,7 @@ impl Machine {
                 self.decide(now);
             }
             Input::TakeoverRequested { request } => self.takeover_requested(now, request),
-            Input::ModeRequested { mode, force: _ } => self.mode_requested(mode),
+            Input::ModeRequested { request, mode, force } => self.mode_requested(now, request, mode, force),
         }
     }
 }

@@ -356,12 +356,15 @@ impl Machine {
     pub(super) fn finish(&mut self) {
         let Some(stopping) = self.stopping.as_mut().filter(|stopping| !stopping.finished) else { return };
         stopping.finished = true;
-        self.say(
-            EventCode::NodeStopped,
-            Severity::Info,
-            Saying::new("this node stops: none of its plugins runs"),
-        );
-        self.out.push(Effect::Finish);
+        let (sentence, effect) = match stopping.mode {
+            Some(mode) => (
+                format!("this node starts anew as {mode}: none of its plugins runs"),
+                Effect::ChangeMode { mode },
+            ),
+            None => ("this node stops: none of its plugins runs".to_owned(), Effect::Finish),
+        };
+        self.say(EventCode::NodeStopped, Severity::Info, Saying::new(sentence));
+        self.out.push(effect);
     }
 
     // ---------------------------------------------------------------------------------------- tombstone

@@ -135,6 +135,7 @@ impl Machine {
             self.lease.due(),
             self.lease.order.and_then(crate::DutyOrder::hold_until),
             self.moves.expires,
+            self.deactivation_due(),
             self.health.retry,
             self.health.stalled.map(|end| end + settle),
             self.flap_due(),

@@ -169,7 +169,7 @@ impl World {
         self.reset_links(node, false);
     }
 
-    fn end_process(&mut self, node: usize) {
+    pub fn end_process(&mut self, node: usize) {
         let host = &mut self.hosts[node];
         host.machine = None;
         host.run += 1;
@@ -242,6 +242,7 @@ impl World {
                 Effect::ReleaseLicence { epoch } => {
                     self.note(node, format!("gives the licence for epoch {epoch} back"))
                 }
+                Effect::ChangeMode { mode } => self.start_anew(node, mode),
                 Effect::Finish => {
                     self.hosts[node].finished = true;
                     self.note(node, "ends".to_owned());
@@ -261,6 +262,7 @@ impl World {
 
     fn recorded(&mut self, node: usize, event: &Event) {
         self.told.push((node, event.code, event.measures.overlap_ms));
+        self.mode_recorded(node, event);
         let last = matches!(
             event.code,
             EventCode::HandoverDone | EventCode::HandoverFailed | EventCode::RequestRefused

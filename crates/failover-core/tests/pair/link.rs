@@ -1,14 +1,16 @@
-//! The link between the two hosts: the secondary dials, beats and answers travel with delay, loss and doubling.
+//! The link between the two hosts: the secondary dials, beats and answers travel with delay, loss and doubling. Between two
+//! nodes of the same mode the second one dials.
 
 use std::time::Duration;
 
-use failover_core::{Beat, BootTime, DialOutcome, Input, Mode, Role, SessionId};
+use failover_core::{Beat, BootTime, DialOutcome, Input, SessionId};
 
 use super::{Happening, Micros, World, ms};
 
 /// One connection; each end is open until it learns otherwise.
 #[derive(Clone, Debug)]
 pub struct Connection {
+    pub dialler: usize,
     pub open: [bool; 2],
     pub sequence: [u64; 2],
     /// The newest stamp seen of the other.
@@ -16,9 +18,6 @@ pub struct Connection {
     pub heard: [Micros; 2],
     pub runs: [u64; 2],
 }
-
-/// The dialling node.
-const DIALLER: usize = 1;
 
 fn micros(span: Duration) -> Micros {
     u64::try_from(span.as_micros()).unwrap()
@@ -38,9 +37,18 @@ impl World {
         self.at(self.now + after, Happening::Dial(generation));
     }
 
+    /// The node that dials.
+    fn dialler(&self) -> usize {
+        use failover_core::Mode::Secondary;
+        let modes = [0, 1].map(|node: usize| self.hosts[node].settings.mode);
+        usize::from(modes[0] != Secondary || modes[1] == Secondary)
+    }
+
     pub fn dial(&mut self, generation: u64) {
-        let dialler = &self.hosts[DIALLER];
-        let idle = dialler.machine.is_some() && !self.links.values().any(|link| link.open[DIALLER]);
+        let from = self.dialler();
+        let to = 1 - from;
+        let dialler = &self.hosts[from];
+        let idle = dialler.machine.is_some() && !self.links.values().any(|link| link.open[from]);
         if generation != self.dial_generation || !idle {
             return;
         }
@@ -50,17 +58,17 @@ impl World {
         }
         let pause = dialler.settings.interval.min(Duration::from_secs(1));
         let deadline = micros(dialler.settings.timeout / 3);
-        let answers = self.hosts[0].machine.is_some() && !self.hosts[0].frozen;
+        let answers = self.hosts[to].machine.is_some() && !self.hosts[to].frozen;
         let reachable = !self.net.cut[0] && !self.net.cut[1];
         if reachable && answers && !self.net.reject && !self.net.unproved {
             let after = self.latency() * 4;
             self.at(self.now + after, Happening::DialDone(generation));
             return;
         }
-        let host_up = self.hosts[0].machine.is_none() || self.net.reject;
+        let host_up = self.hosts[to].machine.is_none() || self.net.reject;
         let outcome = if self.net.unproved {
             DialOutcome::Unproved("the key does not match".to_owned())
-        } else if reachable && host_up && !self.hosts[0].settings.unsafe_settings.contains(&"off".to_owned())
+        } else if reachable && host_up && !self.hosts[to].settings.unsafe_settings.contains(&"off".to_owned())
         {
             DialOutcome::Silent("connection refused".to_owned())
         } else {
@@ -71,29 +79,30 @@ impl World {
         } else {
             ms(1)
         };
-        let run = self.hosts[DIALLER].run;
-        self.at(self.now + wait, Happening::Tell(DIALLER, run, Box::new(Input::DialFinished(outcome))));
-        if reachable && self.hosts[0].machine.is_none() && !self.net.reject {
-            self.probe();
+        let run = self.hosts[from].run;
+        self.at(self.now + wait, Happening::Tell(from, run, Box::new(Input::DialFinished(outcome))));
+        if reachable && self.hosts[to].machine.is_none() && !self.net.reject {
+            self.probe(from);
         }
         self.dial_soon(micros(pause).max(wait));
     }
 
-    /// Asks at the primary's port for the secret, as the dialler does when its stream ends.
-    fn probe(&mut self) {
-        if let Some(epoch) = self.hosts[0].tombstone {
-            let run = self.hosts[DIALLER].run;
+    /// Asks at the other's port for the secret, as the dialler does when its stream ends.
+    fn probe(&mut self, from: usize) {
+        if let Some(epoch) = self.hosts[1 - from].tombstone {
+            let run = self.hosts[from].run;
             let after = self.latency() * 2;
             self.at(
                 self.now + after,
-                Happening::Tell(DIALLER, run, Box::new(Input::TombstoneRead { epoch })),
+                Happening::Tell(from, run, Box::new(Input::TombstoneRead { epoch })),
             );
         }
     }
 
     pub fn tombstone_stands(&mut self, node: usize) {
-        if node == 0 && !self.net.cut[0] && !self.net.cut[1] && !self.net.reject {
-            self.probe();
+        let from = self.dialler();
+        if node != from && !self.net.cut[0] && !self.net.cut[1] && !self.net.reject {
+            self.probe(from);
         }
     }
 
@@ -106,7 +115,7 @@ impl World {
         let id = self.dial_generation;
         let runs = [self.hosts[0].run, self.hosts[1].run];
         let link =
-            Connection { open: [true; 2], sequence: [0; 2], seen: [None; 2], heard: [self.now; 2], runs };
+            Connection { dialler: self.dialler(), open: [true; 2], sequence: [0; 2], seen: [None; 2], heard: [self.now; 2], runs };
         self.links.insert(id, link);
         for node in [0, 1] {
             let other = &self.hosts[1 - node].settings;
@@ -124,17 +133,16 @@ impl World {
 
     /// The secondary's heartbeat, every interval.
     pub fn heartbeat(&mut self, id: u64) {
-        if self.links.get(&id).is_none_or(|link| !link.open[DIALLER]) {
-            return;
-        }
-        if self.hosts[DIALLER].frozen {
+        let Some(link) = self.links.get(&id).filter(|link| link.open[link.dialler]) else { return };
+        let dialler = link.dialler;
+        if self.hosts[dialler].frozen {
             // What fell due while the process stood still is sent as soon as it goes on, never skipped: the primary
             // learns of an echo one interval late already.
             self.at(self.now + ms(5), Happening::Heartbeat(id));
             return;
         }
-        self.send(DIALLER, id);
-        let interval = micros(self.hosts[DIALLER].settings.interval);
+        self.send(dialler, id);
+        let interval = micros(self.hosts[dialler].settings.interval);
         self.at(self.now + interval, Happening::Heartbeat(id));
     }
 
@@ -190,7 +198,8 @@ impl World {
             link.heard[to] = now;
         }
         self.tell(to, Input::BeatArrived { session: SessionId(id), beat: Box::new(beat) });
-        if to != DIALLER && !frozen {
+        let answers = self.links.get(&id).is_some_and(|link| link.dialler != to);
+        if answers && !frozen {
             self.send(to, id); // The primary acknowledges each.
         }
     }
@@ -198,7 +207,7 @@ impl World {
     /// Both ends give a connection up on which nothing comes.
     pub fn watch_session(&mut self, id: u64) {
         let Some(link) = self.links.get(&id) else { return };
-        let patience = micros(self.hosts[DIALLER].settings.timeout);
+        let patience = micros(self.hosts[link.dialler].settings.timeout);
         let stale = [0, 1].map(|node| {
             link.open[node] && !self.hosts[node].frozen && self.now - link.heard[node] > patience
         });
@@ -216,6 +225,7 @@ impl World {
     pub fn broken(&mut self, at: usize, id: u64, why: &'static str) {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.open[at]) else { return };
         link.open[at] = false;
+        let dialler = link.dialler;
         let same = link.runs[at] == self.hosts[at].run;
         if !link.open[1 - at] {
             self.links.remove(&id);
@@ -223,7 +233,7 @@ impl World {
         if same {
             self.tell(at, Input::SessionEnded { session: SessionId(id), cause: why.to_owned() });
         }
-        if at == DIALLER {
+        if at == dialler {
             self.dial_soon(100);
         }
         // The other end sees the close, if the line lets it.
@@ -257,9 +267,5 @@ impl World {
                 );
             }
         }
-    }
-
-    pub fn role_of(node: usize) -> (Role, Mode) {
-        if node == 0 { (Role::Primary, Mode::Primary) } else { (Role::Secondary, Mode::Secondary) }
     }
 }

@@ -10,6 +10,7 @@
 pub mod checks;
 pub mod host;
 pub mod link;
+pub mod mode;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,6 +56,7 @@ pub enum Happening {
     Guard(usize, u64),
     Gone(usize, u64, u64),
     Heartbeat(u64),
+    Boot(usize, u64),
     Dial(u64),
     DialDone(u64),
     Deliver { to: usize, session: u64, beat: Box<Beat> },
@@ -103,6 +105,8 @@ pub struct World {
     pub hosts: [Host; 2],
     pub links: BTreeMap<u64, link::Connection>,
     pub dial_generation: u64,
+    /// Makes the ids of requests.
+    pub requests: u64,
     pub log: Vec<String>,
     /// What each node recorded: the code, and how long an overlap was said to be.
     pub told: Vec<(usize, EventCode, Option<u64>)>,
@@ -114,6 +118,7 @@ pub struct World {
     pub tape: Option<Vec<String>>,
     pub edges: Vec<(State, &'static str, State)>,
     pub watch: bool,
+    fast: bool,
 }
 
 pub fn identity(node: u8, run: u32) -> Identity {
@@ -158,6 +163,7 @@ impl World {
             hosts: [Host::new(settings(0)), Host::new(settings(1))],
             links: BTreeMap::new(),
             dial_generation: 0,
+            requests: 0,
             log: Vec::new(),
             told: Vec::new(),
             answered: Vec::new(),
@@ -166,11 +172,13 @@ impl World {
             tape: None,
             edges: Vec::new(),
             watch: true,
+            fast: false,
         }
     }
 
     /// The profile `fast`.
     pub fn fast(&mut self) {
+        self.fast = true;
         for host in &mut self.hosts {
             host.settings.interval = Duration::from_millis(100);
             host.settings.timeout = Duration::from_millis(500);
@@ -220,6 +228,11 @@ impl World {
             Happening::Guard(node, key) => self.guard_looks(node, key),
             Happening::Gone(node, serial, run) => self.plugins_gone(node, serial, run),
             Happening::Heartbeat(link) => self.heartbeat(link),
+            Happening::Boot(node, run) => {
+                if self.hosts[node].run == run {
+                    self.boot(node);
+                }
+            }
             Happening::Dial(generation) => self.dial(generation),
             Happening::DialDone(generation) => self.dial_done(generation),
             Happening::Deliver { to, session, beat } => self.deliver(to, session, *beat),
