@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::{BootTime, DutyOrder, Effect, Event, EventCode, Input, Machine, Now, Severity, View};
+use failover_core::{
+    BootTime, DutyOrder, Effect, Event, EventCode, Input, Machine, Mode, Now, Severity, View,
+};
 use service_kit::Clock;
 use service_kit::ports::TombstoneSecret;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +27,8 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 pub enum RunEnd {
     /// A requested stop is complete: nothing runs here any more.
     Finished,
+    /// Nothing runs here any more, and the node is to start anew with this mode.
+    ChangeMode(Mode),
     /// A requested stop took longer than its bound; the guard ends the plugins.
     StopTimedOut,
     /// The supervisor has ended without being asked to: the node cannot go on.
@@ -250,6 +254,7 @@ impl Duty {
                 }
                 Effect::ReleaseLicence { .. } => {}
                 Effect::Finish => return Some(RunEnd::Finished),
+                Effect::ChangeMode { mode } => return Some(RunEnd::ChangeMode(mode)),
             }
         }
         None

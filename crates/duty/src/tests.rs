@@ -133,6 +133,7 @@ impl Node {
             mode: Mode::Secondary,
             state: State::Standby,
             epoch: None,
+            parity: Role::Secondary,
             ..(*own).clone()
         };
         let stamp = BootTime::from_millis(77);

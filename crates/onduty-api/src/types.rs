@@ -304,6 +304,7 @@ impl From<Report> for wire::NodeReport {
             project: clip(report.summary.project, WORD),
             containment: from_containment(report.summary.containment),
             plugins: from_plugins(report.summary.plugins),
+            epoch_parity: wire::Role::from(report.parity) as i32,
         }
     }
 }
@@ -316,15 +317,22 @@ impl TryFrom<wire::NodeReport> for Report {
         let fitness = required("fitness", report.fitness)?;
         let timings = required("timings", report.timings)?;
         let promise = report.tombstone.map(TombstonePromise::try_from);
+        let own_role = role(report.role)?;
+        // Unset means the usual: that of the role.
+        let parity = match report.epoch_parity {
+            0 => own_role,
+            told => role(told).map_err(|_unknown| Invalid::new("epoch_parity", "is no role"))?,
+        };
         Ok(Self {
             identity: identity.try_into().map_err(|e: Invalid| e.within("identity"))?,
-            role: role(report.role)?,
+            role: own_role,
             mode: mode(report.mode)?,
             state: state(report.state)?,
             fit: fitness.try_into().map_err(|e: Invalid| e.within("fitness"))?,
             epoch: report.epoch.map(Epoch),
             highest_epoch: Epoch(report.highest_epoch),
             last_held: report.last_held_epoch.map(Epoch),
+            parity,
             timings: timings.try_into().map_err(|e: Invalid| e.within("timings"))?,
             // Unset means the same as empty: nothing is under way.
             procedure: report

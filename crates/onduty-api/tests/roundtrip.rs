@@ -88,10 +88,10 @@ fn report() -> impl Strategy<Value = Report> {
     let epochs = (option::of(any::<u64>()), any::<u64>(), option::of(any::<u64>()));
     let promise = (any::<u64>(), any::<[u8; 32]>())
         .prop_map(|(epoch, sha256)| TombstonePromise { epoch: Epoch(epoch), sha256 });
-    let who = (identity(), role(), mode(), select(State::ALL.to_vec()), fit);
+    let who = (identity(), role(), mode(), select(State::ALL.to_vec()), fit, role());
     (who, epochs, timings, procedure(), maintenance(), option::of(promise), summary()).prop_map(
         |(
-            (identity, role, mode, state, fit),
+            (identity, role, mode, state, fit, parity),
             epochs,
             timings,
             procedure,
@@ -107,6 +107,7 @@ fn report() -> impl Strategy<Value = Report> {
             epoch: epochs.0.map(Epoch),
             highest_epoch: Epoch(epochs.1),
             last_held: epochs.2.map(Epoch),
+            parity,
             timings,
             procedure,
             maintenance,
@@ -285,12 +286,13 @@ fn a_report() -> wire::types::v1::NodeReport {
 #[test]
 fn a_refused_report_names_the_field() {
     type Breakage = fn(&mut wire::types::v1::NodeReport);
-    let cases: [(&str, Breakage); 10] = [
+    let cases: [(&str, Breakage); 11] = [
         ("identity", |r| r.identity = None),
         ("identity.node_id", |r| r.identity.as_mut().unwrap().node_id.truncate(15)),
         ("identity.name", |r| r.identity.as_mut().unwrap().name = "a b".to_owned()),
         ("role", |r| r.role = 0),
         ("mode", |r| r.mode = 99),
+        ("epoch_parity", |r| r.epoch_parity = 7),
         ("state", |r| r.state = -1),
         ("timings.interval", |r| r.timings.as_mut().unwrap().interval.as_mut().unwrap().seconds = -1),
         ("fitness.reason", |r| r.fitness.as_mut().unwrap().reason = "x".repeat(1025)),

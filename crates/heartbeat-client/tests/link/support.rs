@@ -53,6 +53,7 @@ pub(crate) fn report(role: Role, number: u8) -> Report {
         epoch: None,
         highest_epoch: Epoch(0),
         last_held: None,
+        parity: role,
         timings: TimingsInForce {
             interval: ms(1000),
             takeover_after: ms(3000),

@@ -208,6 +208,48 @@ pub struct TakeOverResponse {
     #[prost(string, tag = "1")]
     pub sentence: ::prost::alloc::string::String,
 }
+/// Asks for the mode.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetModeRequest {}
+/// The mode.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetModeResponse {
+    /// In force.
+    #[prost(enumeration = "super::super::types::v1::Mode", tag = "1")]
+    pub mode: i32,
+    /// Where it comes from: a file with its line, a variable, a flag, or an earlier SetMode.
+    #[prost(string, tag = "2")]
+    pub source: ::prost::alloc::string::String,
+    /// What stands against a change at run time, such as the variable that sets it; empty: nothing.
+    #[prost(string, tag = "3")]
+    pub locked_by: ::prost::alloc::string::String,
+}
+/// Asks for another mode.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetModeRequest {
+    /// Names the request; 1 to 64 characters. Empty: the node makes one.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Which.
+    #[prost(enumeration = "super::super::types::v1::Mode", tag = "2")]
+    pub mode: i32,
+    /// Also when nobody would run the plugins then, or both nodes would.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+/// The mode has changed, or the change has begun.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetModeResponse {
+    /// Names the request; empty: the mode was that one already.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// What happened or will happen, as a sentence.
+    #[prost(string, tag = "2")]
+    pub sentence: ::prost::alloc::string::String,
+    /// The node starts anew with the mode.
+    #[prost(bool, tag = "3")]
+    pub starts_anew: bool,
+}
 /// How redundant the pair is, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -571,6 +613,66 @@ pub mod failover_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// GetMode tells the mode in force and where it comes from. Never waits.
+        pub async fn get_mode(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetModeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetModeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/onduty.failover.v1.FailoverService/GetMode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("onduty.failover.v1.FailoverService", "GetMode"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// SetMode changes the mode and keeps it over restarts. `deactivated` is in force when the call returns. A new role has
+        /// begun then: the node hands the duty over or stops its plugins, and starts anew; its socket is away for a moment. The
+        /// same `request_id` again does nothing.
+        ///
+        /// Errors: INVALID_ARGUMENT (no mode), FAILED_PRECONDITION (the mode is locked by a variable or a flag, the settings
+        /// lack what the mode needs, or the pair is not such that it can change now; the message says which), INTERNAL (it is in
+        /// force, but could not be kept).
+        pub async fn set_mode(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetModeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetModeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/onduty.failover.v1.FailoverService/SetMode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("onduty.failover.v1.FailoverService", "SetMode"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -655,6 +757,22 @@ pub mod failover_service_server {
             tonic::Response<super::TakeOverResponse>,
             tonic::Status,
         >;
+        /// GetMode tells the mode in force and where it comes from. Never waits.
+        async fn get_mode(
+            &self,
+            request: tonic::Request<super::GetModeRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetModeResponse>, tonic::Status>;
+        /// SetMode changes the mode and keeps it over restarts. `deactivated` is in force when the call returns. A new role has
+        /// begun then: the node hands the duty over or stops its plugins, and starts anew; its socket is away for a moment. The
+        /// same `request_id` again does nothing.
+        ///
+        /// Errors: INVALID_ARGUMENT (no mode), FAILED_PRECONDITION (the mode is locked by a variable or a flag, the settings
+        /// lack what the mode needs, or the pair is not such that it can change now; the message says which), INTERNAL (it is in
+        /// force, but could not be kept).
+        async fn set_mode(
+            &self,
+            request: tonic::Request<super::SetModeRequest>,
+        ) -> std::result::Result<tonic::Response<super::SetModeResponse>, tonic::Status>;
     }
     /// FailoverService is on the node's unix socket only; whoever may open the socket may call it.
     #[derive(Debug)]
@@ -1035,6 +1153,96 @@ pub mod failover_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TakeOverSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/onduty.failover.v1.FailoverService/GetMode" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetModeSvc<T: FailoverService>(pub Arc<T>);
+                    impl<
+                        T: FailoverService,
+                    > tonic::server::UnaryService<super::GetModeRequest>
+                    for GetModeSvc<T> {
+                        type Response = super::GetModeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetModeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FailoverService>::get_mode(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetModeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/onduty.failover.v1.FailoverService/SetMode" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetModeSvc<T: FailoverService>(pub Arc<T>);
+                    impl<
+                        T: FailoverService,
+                    > tonic::server::UnaryService<super::SetModeRequest>
+                    for SetModeSvc<T> {
+                        type Response = super::SetModeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetModeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FailoverService>::set_mode(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetModeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -175,6 +175,10 @@ pub struct NodeReport {
     /// At most 64 plugins.
     #[prost(message, repeated, tag = "16")]
     pub plugins: ::prost::alloc::vec::Vec<PluginSummary>,
+    /// Whose parity its epochs have: even as those of the primary, or odd as those of the secondary. A change of the role
+    /// leaves it as it is.
+    #[prost(enumeration = "Role", tag = "17")]
+    pub epoch_parity: i32,
 }
 /// The configured part a node plays in its pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -233,6 +233,7 @@ fn report(report: &NodeReport) -> Value {
         "epoch": report.epoch,
         "highest_epoch": report.highest_epoch,
         "last_held_epoch": report.last_held_epoch,
+        "epoch_parity": role(report.epoch_parity()),
         "timings": report.timings.as_ref().map(timings),
         "maintenance": maintenance(&report.maintenance.clone().unwrap_or_default()),
         "tombstone_armed": report.tombstone.is_some(),

@@ -1,7 +1,7 @@
 //! The layers that give values, and where in a layer each value was found.
 //!
 //! ```text
-//!   built in  <  file  <  (productive revision: a later version)  <  environment  <  command line
+//!   built in  <  file  <  productive revision  <  environment  <  command line
 //! ```
 //!
 //! figment merges them and tags each value with its layer; the layer knows the line or the variable. figment's own
@@ -16,6 +16,7 @@ use figment::{Metadata, Profile, Provider};
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Source};
+use super::productive;
 use super::schema;
 use super::value::quoted;
 
@@ -109,6 +110,39 @@ impl Layer {
             });
             self.origins = found;
         }
+    }
+
+    /// What was changed at run time; `as_if`: what would have been.
+    pub(super) fn productive(path: &Path, as_if: Option<failover_core::Mode>) -> Self {
+        let source = || Source::RunTime(path.to_owned());
+        let mut layer = Self::new("productive revision", false);
+        let bytes = match as_if.map_or_else(|| std::fs::read(path), |mode| Ok(productive::text(mode).into())) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return layer,
+            Err(error) => {
+                layer.refuse(String::new(), None, format!("cannot be read: {error}"), source());
+                return layer;
+            }
+        };
+        layer.parse_file(path, bytes);
+        for problem in &mut layer.problems {
+            problem.rule = format!("{}; {}", problem.rule, productive::REMEDY);
+        }
+        for (place, origin) in &mut layer.origins {
+            let key = place.join(".");
+            let known = productive::KEYS.iter().any(|known| *known == key || known.starts_with(&format!("{key}.")));
+            if !known {
+                let rule = format!("does not belong here; {}", productive::REMEDY);
+                layer.problems.push(Problem { key, value: None, rule, source: origin.clone() });
+            }
+            *origin = source();
+        }
+        layer
+    }
+
+    /// Whether it gives nothing at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.dict.is_empty() && self.problems.is_empty()
     }
 
     /// The variables whose name has `__` after `ONDUTY_`; others are none of our business.

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   layers ──► figment ──► rows of the schema ──► NodeSettings ──► validate ──► Loaded
-//!   (file, variables,      (read by type,                          (across       │ core()      → failover-core
-//!    command line)          unknown keys)                           fields)      │ forecast()  → `config check`
+//!   (file, run time,       (read by type,                          (across       │ core()      → failover-core
+//!    variables, flags)      unknown keys)                           fields)      │ forecast()  → `config check`
 //!                                                                                └ effective() → `config show`
 //! ```
 //!
@@ -16,6 +16,7 @@ mod layers;
 mod node;
 mod plugin;
 mod problem;
+pub mod productive;
 mod read;
 mod reference;
 mod schema;
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use failover_core::Mode;
 use serde::Serialize;
 
 pub use forecast::{Fault, Forecast, forecast};
@@ -56,13 +58,15 @@ pub struct LoadOptions {
     pub environment: Vec<(OsString, OsString)>,
     /// What the command line sets.
     pub overrides: Vec<Override>,
+    /// Reads as if this mode had been set at run time, to see whether the settings could bear it.
+    pub as_if: Option<Mode>,
 }
 
 impl LoadOptions {
     /// This process's environment and the given file.
     #[must_use]
     pub fn from_process(file: Option<PathBuf>) -> Self {
-        Self { file, environment: std::env::vars_os().collect(), overrides: Vec::new() }
+        Self { file, environment: std::env::vars_os().collect(), overrides: Vec::new(), as_if: None }
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Source {
         /// Which line, from 1; `None` when the file as a whole is meant.
         line: Option<usize>,
     },
+    /// Set at run time and kept in this file.
+    RunTime(PathBuf),
     /// An environment variable, by its full name.
     Variable(String),
     /// A flag of the command line.
@@ -36,6 +38,7 @@ impl fmt::Display for Source {
             Self::Profile(name) => write!(f, "profile `{name}`"),
             Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
             Self::File { path, line: None } => write!(f, "{}", path.display()),
+            Self::RunTime(path) => write!(f, "`onduty mode` ({})", path.display()),
             Self::Variable(name) => write!(f, "variable {name}"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
         }

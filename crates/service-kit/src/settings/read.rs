@@ -9,6 +9,7 @@ use super::layers::Layer;
 use super::node::{NodeSettings, Profile};
 use super::plugin::PluginDefinition;
 use super::problem::{Problem, Source, nearest};
+use super::productive;
 use super::schema::{self, LATER, NODE, PLUGIN, Row};
 use super::value::{Raw, show_raw};
 use super::{Effective, LoadOptions};
@@ -24,12 +25,25 @@ pub(super) struct Reading {
 
 /// Reads the layers of `options`.
 pub(super) fn read(options: &LoadOptions) -> Reading {
-    let layers = [
+    let given = vec![
         Layer::file(options.file.as_deref()),
-        // The productive revision goes here.
         Layer::environment(&options.environment),
         Layer::overrides(&options.overrides),
     ];
+    // Where the productive revision is, the others say.
+    let (given, reading) = read_layers(given);
+    let path = productive::path(&reading.settings.node.data_dir);
+    let revision = Layer::productive(&path, options.as_if);
+    if revision.is_empty() {
+        return reading;
+    }
+    let mut layers = given;
+    layers.insert(1, revision);
+    read_layers(layers).1
+}
+
+/// Reads these layers; the later wins.
+fn read_layers(layers: Vec<Layer>) -> (Vec<Layer>, Reading) {
     let figment = layers.iter().fold(Figment::new(), |figment, layer| figment.merge(layer));
     // Our providers cannot fail: what they could not read is among their problems.
     let root = figment.find_value("").ok().and_then(Value::into_dict).unwrap_or_default();
@@ -46,7 +60,7 @@ pub(super) fn read(options: &LoadOptions) -> Reading {
     reader.node(&root, &mut settings);
     reader.plugins(&root, &mut settings);
     let Reader { sources, problems, failed, .. } = reader;
-    Reading { settings, sources, problems, failed }
+    (layers, Reading { settings, sources, problems, failed })
 }
 
 struct Reader<'a> {

@@ -15,7 +15,7 @@ const HEAD: &str = "\
 One file in TOML is read by every service of a node. Later layers win:
 
 ```text
-built in  <  settings file  <  environment  <  command line
+built in  <  settings file  <  changed at run time  <  environment  <  command line
 ```
 
 **Variables.** Every setting can be given as a variable: `ONDUTY_`, then the key in capitals with `__` for each dot, such as
@@ -24,13 +24,18 @@ the variables that Kubernetes makes for services do no harm. Lists and tables in
 `ONDUTY_PLUGINS__BRIDGE__COMMAND='[\"/opt/bridge/bridge\", \"--verbose\"]'`. The type of the setting decides, never the text: a key
 `0123456789` stays text. A table in a variable is merged into the table of the file key by key; a list replaces the list.
 
+**Changed at run time.** `onduty mode` changes `redundancy.mode` of a running node and keeps it in `productive.toml` in the data
+directory; from then on it wins over the settings file, until that file is removed. A mode that a variable or a flag gives is
+locked: it cannot be changed at run time. See [Swapping the roles](operations/swap-roles.md).
+
 **Durations** are the same everywhere: `3`, `3.0`, `\"3s\"`, `\"250ms\"`, `\"1m 30s\"`. A bare number is seconds.
 
 **Errors.** Unknown keys are errors. Every error names the key, the value, the rule and where the value came from (file and
 line, variable or flag), and all of them are reported at once. `onduty config check` checks without starting anything,
 `onduty config show` prints every value in force with where it came from. Secrets are never shown.
 
-**Restart.** Settings are read at the start of a service: each change below takes effect with the next start.
+**Restart.** Settings are read at the start of a service: each change below takes effect with the next start, but for the mode
+(`onduty mode`).
 ";
 
 /// The whole page.

@@ -6,6 +6,7 @@ mod cases;
 mod pages;
 mod pair;
 mod plugins;
+mod run_time;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ impl Place {
             file: Some(self.path()),
             environment: self.environment.clone(),
             overrides: self.overrides.clone(),
+            ..LoadOptions::default()
         })
     }
 
