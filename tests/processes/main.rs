@@ -4,6 +4,7 @@
 //! ```text
 //!   crash.rs      kill -9, freeze: of the manager, of everything, of either node
 //!   planned.rs    hand-back, SIGTERM, switchover, maintenance
+//!   modes.rs      the swap of the roles as documented, deactivation, kills on the way
 //!   startup.rs    both cold in every order, a secondary that goes and comes
 //!   refused.rs    wrong keys, wrong roles, strangers and garbage on the port
 //!   settings.rs   files that are wrong, ports that are taken, programs that are not there
@@ -23,6 +24,7 @@ mod crash;
 mod flood;
 mod hostile;
 mod leaks;
+mod modes;
 mod operators;
 mod planned;
 mod refused;

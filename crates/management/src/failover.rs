@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::mode::ModeSettings;
 use crate::requests::{ask, ask_and_see, ask_and_wait, request_id};
 
 /// A watcher gets at most ten statuses in a second.
@@ -45,6 +46,7 @@ pub(crate) struct Failover {
     pub(crate) journal: JournalHandle,
     pub(crate) plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     pub(crate) started: BootTime,
+    pub(crate) mode: ModeSettings,
     pub(crate) stop: CancellationToken,
     /// The socket's callers are forwarders.
     pub(crate) behind_forwarder: bool,
@@ -168,6 +170,20 @@ impl FailoverService for Failover {
             return Err(Status::failed_precondition(event.sentence));
         }
         Ok(Response::new(wire::TakeOverResponse { sentence: event.sentence }))
+    }
+
+    async fn get_mode(
+        &self,
+        _request: Request<wire::GetModeRequest>,
+    ) -> Result<Response<wire::GetModeResponse>, Status> {
+        Ok(Response::new(self.mode_in_force()))
+    }
+
+    async fn set_mode(
+        &self,
+        request: Request<wire::SetModeRequest>,
+    ) -> Result<Response<wire::SetModeResponse>, Status> {
+        self.clone().change_mode(request.into_inner()).await.map(Response::new)
     }
 }
 

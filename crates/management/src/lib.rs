@@ -17,6 +17,7 @@ mod connection_test;
 mod events;
 mod failover;
 pub mod forward;
+mod mode;
 mod requests;
 mod service;
 mod socket;
@@ -24,4 +25,5 @@ mod socket;
 mod tests;
 
 pub use connection_test::{ConnectionTest, NoAddress};
+pub use mode::ModeSettings;
 pub use service::{BuildError, Management, Options, RunError, build};

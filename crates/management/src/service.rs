@@ -22,6 +22,7 @@ use tonic::transport::Server;
 use crate::connection_test::{ConnectionTest, TestService};
 use crate::events::Events;
 use crate::failover::Failover;
+use crate::mode::ModeSettings;
 use crate::socket;
 
 /// Calls at the same time on one connection; a tool that wants more waits.
@@ -43,6 +44,8 @@ pub struct Options {
     pub plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     /// Tries the link.
     pub connection_test: ConnectionTest,
+    /// What the settings have to do with the mode.
+    pub mode: ModeSettings,
     /// Since when the process runs.
     pub started: BootTime,
     /// Whether operators come through a forwarder (see [`crate::forward`]), whose word for who they are is taken.
@@ -93,13 +96,22 @@ impl Management {
     /// When the server fails.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { options, listener } = self;
-        let Options { socket: _, operators, journal, plugins, connection_test, started, behind_forwarder } =
-            options;
+        let Options {
+            socket: _,
+            operators,
+            journal,
+            plugins,
+            connection_test,
+            mode,
+            started,
+            behind_forwarder,
+        } = options;
         let failover = Failover {
             operators,
             journal: journal.clone(),
             plugins,
             started,
+            mode,
             stop: stop.clone(),
             behind_forwarder,
         };

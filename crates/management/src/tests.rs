@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod forward;
+mod mode;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::tests::mode::mode_settings;
 use crate::{ConnectionTest, NoAddress, Options, RunError, build};
 
 /// Longer than anything here takes, also on a loaded machine.
@@ -108,6 +110,7 @@ impl Node {
             journal,
             plugins: seen,
             connection_test: ConnectionTest::new(|| Err(NoAddress("dials nobody".to_owned()))),
+            mode: mode_settings(folder.path()),
             started: clock.boot(),
             behind_forwarder,
         })

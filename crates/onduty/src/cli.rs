@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Maintenance(MaintenanceCommand),
     /// Take the duty by hand, while maintenance or an unproved peer holds it back
     Takeover(DataArgs),
+    /// Show the mode of this node and where it comes from, or change it while the node runs
+    Mode(ModeArgs),
     /// Show the journal
     Events(EventsArgs),
     /// Look at plugins
@@ -146,6 +148,32 @@ pub(crate) struct StopArgs {
     /// Do not hand the duty over: a plain restart
     #[arg(long)]
     pub(crate) no_handover: bool,
+}
+
+/// `mode`.
+#[derive(Debug, Args)]
+pub(crate) struct ModeArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The new mode; without it the mode is shown
+    pub(crate) mode: Option<ModeName>,
+    /// Change it also when nobody would run the plugins then, or both nodes would
+    #[arg(long, requires = "mode")]
+    pub(crate) force: bool,
+    /// Wait at most this long until the node runs in the new mode
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = span)]
+    pub(crate) within: Duration,
+}
+
+/// The modes of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeName {
+    /// Part of a pair: runs the plugins whenever it can
+    Primary,
+    /// Part of a pair: runs the plugins while the primary cannot
+    Secondary,
+    /// Runs the plugins, without redundancy
+    Deactivated,
 }
 
 /// `maintenance`.

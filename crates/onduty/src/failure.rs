@@ -41,6 +41,11 @@ impl Failure {
         Self::new(Exit::Refused, message)
     }
 
+    /// The sentence, for somebody who is not at this terminal.
+    pub(crate) fn into_message(self) -> String {
+        self.message
+    }
+
     /// Says it on the standard error and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.message.is_empty() {

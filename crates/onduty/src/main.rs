@@ -59,6 +59,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Stop(args) => ask(run::stop::run(&args)),
         Command::Maintenance(command) => ask(run::maintenance::run(&command)),
         Command::Takeover(args) => ask(run::takeover::run(&args)),
+        Command::Mode(args) => ask(run::mode::run(&args)),
         Command::Events(args) => ask(run::events::run(&args)),
         Command::Plugins(PluginsCommand::List(args)) => ask(run::plugins::list(&args)),
         Command::Health(args) => ask(run::health::run(&args)),

@@ -23,8 +23,14 @@ pub(crate) fn load_for_node(file: Option<&Path>, set: &[String]) -> Result<Loade
     )))
 }
 
-/// Reads every layer: file, environment, `--set`.
+/// Reads every layer: file, run time, environment, `--set`.
 pub(crate) fn load(file: Option<&Path>, set: &[String]) -> Result<Loaded, Failure> {
+    let options = options(file, set)?;
+    service_kit::settings::load(&options).map_err(|problems| Failure::settings(problems.to_string()))
+}
+
+/// What the loader reads.
+pub(crate) fn options(file: Option<&Path>, set: &[String]) -> Result<LoadOptions, Failure> {
     let mut options = LoadOptions::from_process(file.map(Path::to_path_buf));
     for pair in set {
         let Some((key, value)) = pair.split_once('=') else {
@@ -38,5 +44,5 @@ pub(crate) fn load(file: Option<&Path>, set: &[String]) -> Result<Loaded, Failur
             value: value.to_owned(),
         });
     }
-    service_kit::settings::load(&options).map_err(|problems| Failure::settings(problems.to_string()))
+    Ok(options)
 }

@@ -128,11 +128,10 @@ impl Machine {
     /// never both do: whoever answers has seen what the other goes by, and stays.
     pub(super) fn settle_parity(&mut self, now: Now, echo: Option<BootTime>, report: &Report) {
         let ours = self.epochs.parity;
-        let answered =
-            echo.is_some_and(|echo| {
-                // A report that goes out at the very moment of the change may still be the one of before.
-                self.epochs.parity_since.is_none_or(|since| since + timing::SCHEDULING_DELAY < echo)
-            });
+        let answered = echo.is_some_and(|echo| {
+            // A report that goes out at the very moment of the change may still be the one of before.
+            self.epochs.parity_since.is_none_or(|since| since + timing::SCHEDULING_DELAY < echo)
+        });
         if report.parity != ours || !answered || report.identity.node == self.settings.identity.node {
             return;
         }
@@ -154,7 +153,8 @@ impl Machine {
             Role::Primary => "even",
             Role::Secondary => "odd",
         };
-        let sentence = format!("{name} numbers its epochs as this node does: this node goes on with {even_or_odd} ones");
+        let sentence =
+            format!("{name} numbers its epochs as this node does: this node goes on with {even_or_odd} ones");
         self.say(EventCode::EpochTrouble, Severity::Info, Saying::new(sentence));
     }
 

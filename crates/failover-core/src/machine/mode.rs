@@ -71,9 +71,9 @@ impl Machine {
     fn deactivation_blocked(&self, now: Now) -> Option<String> {
         let name = self.peer_name();
         match self.living(now) {
-            Some(report) if report.state.may_run_plugins() || report.mode == Mode::Deactivated => Some(format!(
-                "{name} runs the plugins: they would run twice (`--force` does it all the same)"
-            )),
+            Some(report) if report.state.may_run_plugins() || report.mode == Mode::Deactivated => Some(
+                format!("{name} runs the plugins: they would run twice (`--force` does it all the same)"),
+            ),
             Some(_) if self.state != State::Active => Some(format!(
                 "nobody has the duty now, and {name} may take it at any moment: ask again when one of the two is active"
             )),
@@ -165,8 +165,7 @@ impl Machine {
     /// The reports say it from now on; it is in force when the peer has heard: its answer comes with its next heartbeats.
     fn tell_of_deactivation(&mut self, now: Now, request: RequestId) {
         let patience = self.takeover_after().max(self.interval() * 4);
-        self.moves.deactivating =
-            Some(Deactivating { request, since: now.boot, until: now.boot + patience });
+        self.moves.deactivating = Some(Deactivating { request, since: now.boot, until: now.boot + patience });
     }
 
     /// When the attempt to tell the peer has lasted for too long.
@@ -197,7 +196,10 @@ impl Machine {
         let Some(begun) = self.moves.deactivating.take() else { return };
         let mode = self.settings.mode;
         let name = self.peer_name();
-        self.refuse(begun.request, format!("the mode stays {mode}: {name} could not be told of the change ({why})"));
+        self.refuse(
+            begun.request,
+            format!("the mode stays {mode}: {name} could not be told of the change ({why})"),
+        );
     }
 
     fn deactivate(&mut self, now: Now, request: RequestId) {

@@ -92,10 +92,7 @@ impl World {
         if let Some(epoch) = self.hosts[1 - from].tombstone {
             let run = self.hosts[from].run;
             let after = self.latency() * 2;
-            self.at(
-                self.now + after,
-                Happening::Tell(from, run, Box::new(Input::TombstoneRead { epoch })),
-            );
+            self.at(self.now + after, Happening::Tell(from, run, Box::new(Input::TombstoneRead { epoch })));
         }
     }
 
@@ -114,8 +111,14 @@ impl World {
         }
         let id = self.dial_generation;
         let runs = [self.hosts[0].run, self.hosts[1].run];
-        let link =
-            Connection { dialler: self.dialler(), open: [true; 2], sequence: [0; 2], seen: [None; 2], heard: [self.now; 2], runs };
+        let link = Connection {
+            dialler: self.dialler(),
+            open: [true; 2],
+            sequence: [0; 2],
+            seen: [None; 2],
+            heard: [self.now; 2],
+            runs,
+        };
         self.links.insert(id, link);
         for node in [0, 1] {
             let other = &self.hosts[1 - node].settings;

@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod key;
 pub(crate) mod maintenance;
+pub(crate) mod mode;
 pub(crate) mod plugins;
 pub(crate) mod render;
 pub(crate) mod status;

@@ -76,7 +76,7 @@ pub(crate) fn role(role: Role) -> &'static str {
     }
 }
 
-fn mode(mode: Mode) -> &'static str {
+pub(crate) fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Unspecified => "unknown",
         Mode::Primary => "primary",

@@ -51,7 +51,10 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
         listener = starting => listener?,
     };
     let services = build(&prepared, &journal, listener)?;
-    running::attend(&prepared, services, signals, journal, journal_thread).await
+    // No part of a node changes its mode: `mode::settings` refuses it.
+    running::attend(&prepared, services, signals, journal, journal_thread)
+        .await
+        .map(|_stopped| ExitCode::SUCCESS)
 }
 
 /// Returns when nothing of an earlier run lives.

@@ -9,12 +9,12 @@ use failover_core::Mode;
 use heartbeat_client::{Client, TokioNetwork};
 use heartbeat_server::Server;
 use management::{ConnectionTest, NoAddress};
-use service_kit::settings::{ChannelBindingMode, PeerAddress, Trust};
+use service_kit::settings::{ChannelBindingMode, NodeSettings, PeerAddress, Trust};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::up::{Prepared, certificate_names, with_causes};
+use crate::up::{Prepared, with_causes};
 
 /// Both ends, and the function that tries the link.
 pub(crate) struct Link {
@@ -36,7 +36,9 @@ pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle
     let server = Some(server(prepared, listener, Arc::clone(keys), link.clone())?);
     // One file may serve both nodes: then the primary finds its own address here, and there is nothing to look for.
     let dials = redundancy.mode == Mode::Secondary;
-    match redundancy.secondary.address.clone().filter(|address| dials || !is_own(prepared, address)) {
+    let settings = &prepared.loaded.settings;
+    let own = |address: &PeerAddress| leads_home(settings, address, &prepared.own_names());
+    match redundancy.secondary.address.clone().filter(|address| dials || !own(address)) {
         Some(address) => {
             let (client, test) = client(prepared, address, Arc::clone(keys), link)?;
             // Two primaries would never hear of each other if both only listened.
@@ -50,11 +52,27 @@ pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle
     }
 }
 
-fn is_own(prepared: &Prepared, address: &PeerAddress) -> bool {
-    let settings = &prepared.loaded.settings;
+/// Whether the address is this node's own; `names` are its names and addresses.
+pub(crate) fn leads_home(settings: &NodeSettings, address: &PeerAddress, names: &[String]) -> bool {
     let host = address.host();
-    address.port() == settings.node.listen.port()
-        && (host == "localhost" || certificate_names(settings).contains(&host))
+    address.port() == settings.node.listen.port() && (host == "localhost" || names.contains(&host))
+}
+
+/// Whose certificates a dial accepts, and whether the key is good enough for that.
+pub(crate) fn trust_mode(settings: &NodeSettings, keys: &PairKeys) -> Result<TrustMode, Failure> {
+    let mode = match settings.redundancy.secondary.trust {
+        Some(Trust::All) => TrustMode::All,
+        // The check of the settings asks a secondary for its trust; the strict one is the safe answer.
+        Some(Trust::Store) | None => TrustMode::Store,
+    };
+    if mode == TrustMode::All && !keys.are_generated() {
+        // A fake primary gets a proof it could guess a passphrase from.
+        return Err(Failure::settings(
+            "`redundancy.secondary.trust` is \"all\", which needs a generated key: a passphrase could be guessed from \
+             what a false primary sees. Make one with `onduty key generate`, or use trust = \"store\"",
+        ));
+    }
+    Ok(mode)
 }
 
 fn no_test(why: &'static str) -> ConnectionTest {
@@ -90,18 +108,7 @@ fn client(
 ) -> Result<(Client<TokioNetwork>, ConnectionTest), Failure> {
     let settings = &prepared.loaded.settings;
     let secondary = &settings.redundancy.secondary;
-    let mode = match secondary.trust {
-        Some(Trust::All) => TrustMode::All,
-        // The check of the settings asks a secondary for its trust; the strict one is the safe answer.
-        Some(Trust::Store) | None => TrustMode::Store,
-    };
-    if mode == TrustMode::All && !keys.are_generated() {
-        // A fake primary gets a proof it could guess a passphrase from.
-        return Err(Failure::settings(
-            "`redundancy.secondary.trust` is \"all\", which needs a generated key: a passphrase could be guessed from \
-             what a false primary sees. Make one with `onduty key generate`, or use trust = \"store\"",
-        ));
-    }
+    let mode = trust_mode(settings, &keys)?;
     let store = PkiStore::open(&prepared.data_dir.pki())
         .map_err(|error| Failure::failed(format!("the certificate folders: {}", with_causes(&error))))?;
     let (client, handle) = heartbeat_client::build(heartbeat_client::Options {

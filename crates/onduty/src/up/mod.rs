@@ -10,6 +10,7 @@
 
 pub(crate) mod data_dir;
 pub(crate) mod link;
+pub(crate) mod mode;
 mod parts;
 pub(crate) mod pieces;
 mod plugins;
@@ -24,7 +25,7 @@ use certificate_trust::{KeySources, OwnIdentity, PairKeys};
 use failover_core::{Identity, Mode, NodeName};
 use secrecy::SecretString;
 use service_kit::Clock;
-use service_kit::settings::{Loaded, NodeSettings};
+use service_kit::settings::{LoadOptions, Loaded, NodeSettings};
 use service_kit::telemetry::Log;
 
 use crate::cli::UpArgs;
@@ -48,13 +49,37 @@ pub(crate) struct Prepared {
     pub(crate) data_dir: DataDir,
     /// A damaged node id, and where it is kept now.
     old_node_id: Option<PathBuf>,
+    /// What the settings were read from; `None` for a part of a node, which cannot change its mode.
+    reread: Option<LoadOptions>,
+}
+
+impl Prepared {
+    /// The names and addresses under which this node can be reached.
+    fn own_names(&self) -> Vec<String> {
+        certificate_names(&self.loaded.settings)
+    }
 }
 
 /// Runs the node until it is stopped.
 pub(crate) fn run(args: &UpArgs) -> Result<ExitCode, Failure> {
-    let (loaded, _log) = load(args)?;
-    let prepared = prepare(loaded, Part::All)?;
-    block_on(running::run(prepared))
+    let (loaded, log) = load(args)?;
+    let mut prepared = prepare(loaded, Part::All)?;
+    prepared.reread = Some(settings::options(args.config.as_deref(), &args.set)?);
+    let ended = block_on(running::run(prepared))?;
+    drop(log);
+    match ended {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::StartAnew => Err(mode::start_anew()),
+    }
+}
+
+/// How a node ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was to stop.
+    Stopped,
+    /// It is to start anew, because its mode has changed.
+    StartAnew,
 }
 
 /// Reads the settings and begins to log as they say, for as long as the log is kept.
@@ -67,9 +92,7 @@ pub(crate) fn load(args: &UpArgs) -> Result<(Loaded, Log), Failure> {
 }
 
 /// Runs a service to its end.
-pub(crate) fn block_on(
-    service: impl Future<Output = Result<ExitCode, Failure>>,
-) -> Result<ExitCode, Failure> {
+pub(crate) fn block_on<T>(service: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("onduty")
@@ -100,6 +123,7 @@ pub(crate) fn prepare(loaded: Loaded, part: Part) -> Result<Prepared, Failure> {
         own,
         data_dir,
         old_node_id: found.kept_aside,
+        reread: None,
     })
 }
 

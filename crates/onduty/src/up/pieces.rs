@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::up::data_dir::DataDir;
-use crate::up::{Prepared, plugins, project, with_causes};
+use crate::up::{Prepared, mode, plugins, project, with_causes};
 
 /// The journal of the node, and its thread.
 pub(crate) fn open_journal(prepared: &Prepared) -> Result<(JournalHandle, JournalThread), Failure> {
@@ -101,6 +101,7 @@ pub(crate) fn operators(
         journal: journal.clone(),
         plugins,
         connection_test,
+        mode: mode::settings(prepared),
         started: prepared.clock.boot(),
     })
     .map_err(|error| Failure::failed(with_causes(&error)))

@@ -1,11 +1,10 @@
 //! The services of a node, started in order, watched, and stopped in order.
 
 use std::pin::Pin;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use duty::{DutyHandles, OperatorHandle, RunEnd};
-use failover_core::{EventCode, Input, Severity};
+use failover_core::{EventCode, Input, Mode, Severity};
 use journal::{JournalHandle, JournalThread};
 use service_kit::ports::duty_ports;
 use service_kit::signals::{self, StopSignals};
@@ -14,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::up::{Prepared, link, parts, pieces, with_causes};
+use crate::up::{Ended, Prepared, link, mode, parts, pieces, with_causes};
 
 /// How long the services may take to end after the driver has.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -31,7 +30,7 @@ pub(crate) struct Services {
 }
 
 /// Runs the node until it has stopped.
-pub(crate) async fn run(prepared: Prepared) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let signals = listen()?;
     let (journal, journal_thread) = pieces::open_journal(&prepared)?;
     let services = build(&prepared, &journal)?;
@@ -50,14 +49,17 @@ pub(crate) async fn attend(
     signals: StopSignals,
     journal: JournalHandle,
     journal_thread: JournalThread,
-) -> Result<ExitCode, Failure> {
+) -> Result<Ended, Failure> {
     let operators = services.handles.operators.clone();
     banner(prepared);
     tell_new_identity(prepared, &journal);
     let _hurrying = tokio::spawn(hurry(signals.clone(), operators));
     let _reloading = tokio::spawn(reload_certificate(prepared.own.clone()));
     let end = serve(services, &signals).await;
-    let outcome = told(end, &journal);
+    if let End::Driver(RunEnd::ChangeMode(mode)) = &end {
+        keep(*mode, prepared, &journal).await;
+    }
+    let outcome = told(end, &signals, &journal);
     close(journal_thread).await;
     outcome
 }
@@ -142,7 +144,9 @@ async fn serve(services: Services, signals: &StopSignals) -> End {
         ended = &mut driver => driver_end(ended),
         Some(ended) = others.join_next() => End::Broken(broken(ended)),
     };
-    sd(&[sd_notify::NotifyState::Stopping]);
+    if !matches!(end, End::Driver(RunEnd::ChangeMode(_))) {
+        sd(&[sd_notify::NotifyState::Stopping]);
+    }
     // The link says goodbye before the guard goes: until then the peer hears from us.
     rest.cancel();
     let gone = timeout(GOODBYE, async { while others.join_next().await.is_some() {} }).await;
@@ -171,11 +175,16 @@ fn broken(ended: Result<(&'static str, Result<(), String>), JoinError>) -> Strin
     }
 }
 
-fn told(end: End, journal: &JournalHandle) -> Result<ExitCode, Failure> {
+fn told(end: End, signals: &StopSignals, journal: &JournalHandle) -> Result<Ended, Failure> {
     let why = match end {
         End::Driver(RunEnd::Finished) => {
             tracing::info!("stopped");
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Ended::Stopped);
+        }
+        End::Driver(RunEnd::ChangeMode(_)) => {
+            // Whoever asked for a stop meanwhile would not be heard by the next run.
+            let stopped = signals.stop.is_cancelled();
+            return Ok(if stopped { Ended::Stopped } else { Ended::StartAnew });
         }
         End::Driver(RunEnd::StopTimedOut) => {
             "the stop took longer than it may; what still ran was killed".to_owned()
@@ -190,6 +199,22 @@ fn told(end: End, journal: &JournalHandle) -> Result<ExitCode, Failure> {
         format!("the node ends: {why}"),
     ));
     Err(Failure::failed(why))
+}
+
+/// Keeps the new mode. Where that fails the node starts anew all the same, with the mode of before.
+async fn keep(mode: Mode, prepared: &Prepared, journal: &JournalHandle) {
+    let keep = mode::settings(prepared).keep;
+    let kept = timeout(GOODBYE, tokio::task::spawn_blocking(move || keep(mode))).await;
+    let stalled = |_stalled| Ok(Err("the data directory does not answer".to_owned()));
+    let (severity, sentence) =
+        match kept.unwrap_or_else(stalled).unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(()) => (Severity::Info, format!("the mode is {mode} from the next start on, which follows")),
+            Err(why) => (
+                Severity::Error,
+                format!("the mode could not be changed to {mode}, because it could not be kept: {why}"),
+            ),
+        };
+    journal.record(pieces::event(EventCode::ModeChanged, severity, sentence));
 }
 
 /// The second Ctrl-C: no hand-over any more. The third: now.

@@ -116,7 +116,8 @@ impl Layer {
     pub(super) fn productive(path: &Path, as_if: Option<failover_core::Mode>) -> Self {
         let source = || Source::RunTime(path.to_owned());
         let mut layer = Self::new("productive revision", false);
-        let bytes = match as_if.map_or_else(|| std::fs::read(path), |mode| Ok(productive::text(mode).into())) {
+        let bytes = match as_if.map_or_else(|| std::fs::read(path), |mode| Ok(productive::text(mode).into()))
+        {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return layer,
             Err(error) => {
@@ -130,7 +131,8 @@ impl Layer {
         }
         for (place, origin) in &mut layer.origins {
             let key = place.join(".");
-            let known = productive::KEYS.iter().any(|known| *known == key || known.starts_with(&format!("{key}.")));
+            let known =
+                productive::KEYS.iter().any(|known| *known == key || known.starts_with(&format!("{key}.")));
             if !known {
                 let rule = format!("does not belong here; {}", productive::REMEDY);
                 layer.problems.push(Problem { key, value: None, rule, source: origin.clone() });

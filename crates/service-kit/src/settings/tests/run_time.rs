@@ -63,7 +63,8 @@ fn settings_are_judged_as_they_would_be_and_nothing_is_written() {
 #[test]
 fn a_file_that_cannot_be_used_says_what_to_do() {
     let place = place();
-    let remedy = "the file is the node's own (`onduty mode` writes it): remove it, and the settings file counts again";
+    let remedy =
+        "the file is the node's own (`onduty mode` writes it): remove it, and the settings file counts again";
     for (content, said) in [
         ("mode", "is not TOML"),
         ("[redundancy]\ninterval = 3\n", "`redundancy.interval` does not belong here"),
@@ -75,5 +76,8 @@ fn a_file_that_cannot_be_used_says_what_to_do() {
     }
     std::fs::write(productive::path(place.folder.path()), "[redundancy]\nmode = 'both'\n").unwrap();
     let problems = place.problems();
-    assert!(problems[0].starts_with("`onduty mode` (productive.toml): `redundancy.mode` is \"both\""), "{problems:?}");
+    assert!(
+        problems[0].starts_with("`onduty mode` (productive.toml): `redundancy.mode` is \"both\""),
+        "{problems:?}"
+    );
 }

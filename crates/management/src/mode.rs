@@ -1,0 +1,109 @@
+//! `GetMode` and `SetMode`: the mode of the running node. What the settings say of it, and where it is kept, is the business
+//! of whoever reads the settings; management is given functions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use failover_core::{EventCode, Input, Mode, RequestId};
+use onduty_api::types::mode;
+use onduty_api::wire::failover::v1 as wire;
+use onduty_api::wire::types::v1 as types;
+use tonic::Status;
+
+use crate::failover::Failover;
+use crate::requests::{ask_and_wait, request_id};
+
+/// A new role begins at once; a deactivation waits until the peer has heard of it, which takes a few heartbeats.
+const LONGEST_CHANGE: Duration = Duration::from_secs(120);
+
+type Check = dyn Fn(Mode) -> Result<(), String> + Send + Sync;
+
+/// What the settings have to do with the mode.
+#[derive(Clone)]
+pub struct ModeSettings {
+    /// The mode that this run began with.
+    pub mode: Mode,
+    /// Where that comes from.
+    pub source: String,
+    /// Where a mode that is changed in this run is kept.
+    pub kept_in: String,
+    /// What stands against a change at run time; `None`: nothing.
+    pub locked_by: Option<String>,
+    /// Whether the settings could bear this mode, as they are in the files now. May read files.
+    pub bear: Arc<Check>,
+    /// Keeps this mode over a restart. May write files.
+    pub keep: Arc<Check>,
+}
+
+impl fmt::Debug for ModeSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModeSettings")
+            .field("source", &self.source)
+            .field("locked_by", &self.locked_by)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Failover {
+    pub(crate) fn mode_in_force(&self) -> wire::GetModeResponse {
+        let view = Arc::clone(&self.operators.view().borrow());
+        wire::GetModeResponse {
+            mode: types::Mode::from(view.mode) as i32,
+            source: if view.mode == self.mode.mode { &self.mode.source } else { &self.mode.kept_in }.clone(),
+            locked_by: self.mode.locked_by.clone().unwrap_or_default(),
+        }
+    }
+
+    pub(crate) async fn change_mode(
+        self,
+        request: wire::SetModeRequest,
+    ) -> Result<wire::SetModeResponse, Status> {
+        let wire::SetModeRequest { request_id: given, mode: wanted, force } = request;
+        let wanted = mode(wanted).map_err(|_unknown| {
+            Status::invalid_argument("`mode` must be primary, secondary or deactivated")
+        })?;
+        let request = request_id(given)?;
+        if let Some(lock) = &self.mode.locked_by {
+            return Err(Status::failed_precondition(lock.clone()));
+        }
+        if self.operators.view().borrow().mode == wanted {
+            let sentence = format!("the mode is {wanted} already");
+            return Ok(wire::SetModeResponse { request_id: String::new(), sentence, starts_anew: false });
+        }
+        off_the_runtime(&self.mode.bear, wanted).await?.map_err(Status::failed_precondition)?;
+        // In a task of its own: a caller that leaves must not leave a mode that is in force and not kept.
+        let change = tokio::spawn(async move { self.carry_out(request, wanted, force).await });
+        change.await.map_err(|_broken| Status::internal("changing the mode broke"))?
+    }
+
+    async fn carry_out(
+        &self,
+        request: RequestId,
+        wanted: Mode,
+        force: bool,
+    ) -> Result<wire::SetModeResponse, Status> {
+        let input = Input::ModeRequested { request: request.clone(), mode: wanted, force };
+        let answers = |code| [EventCode::ModeChanged, EventCode::RequestRefused].contains(&code);
+        let asked = (&request, input);
+        let event = ask_and_wait(&self.operators, &self.journal, asked, answers, LONGEST_CHANGE).await?;
+        if event.code == EventCode::RequestRefused {
+            return Err(Status::failed_precondition(event.sentence));
+        }
+        let starts_anew = wanted.role().is_some();
+        if !starts_anew && let Err(why) = off_the_runtime(&self.mode.keep, wanted).await? {
+            let sentence = event.sentence;
+            return Err(Status::internal(format!(
+                "{sentence}; but it could not be kept, so the next start brings the mode of before: {why}"
+            )));
+        }
+        Ok(wire::SetModeResponse { request_id: request.0, sentence: event.sentence, starts_anew })
+    }
+}
+
+async fn off_the_runtime(check: &Arc<Check>, mode: Mode) -> Result<Result<(), String>, Status> {
+    let check = Arc::clone(check);
+    tokio::task::spawn_blocking(move || check(mode))
+        .await
+        .map_err(|_broken| Status::internal("reading or writing the settings broke"))
+}
