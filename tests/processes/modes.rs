@@ -1,8 +1,6 @@
 //! Changes of the mode at run time: the documented swap word for word, deactivation, locks, and kills on the way.
 
-use std::time::Duration;
-
-use test_support::{Node, Pair, alone, beside_others, boot_ns};
+use test_support::{Node, Pair, Signal, alone, beside_others, boot_ns, until};
 
 use crate::{PATIENCE, SLACK, has_event, one_at_a_time, options, runs_again, tells, undisturbed};
 
@@ -149,8 +147,9 @@ fn a_kill_at_any_moment_of_a_change_leaves_one_mode_or_the_other() {
     for delay in [5, 40, 120, 250] {
         let asking = std::thread::scope(|scope| {
             let asked = scope.spawn(|| pair.primary.ask(&["mode", "secondary", "--within", "1s"]));
-            std::thread::sleep(Duration::from_millis(delay));
-            pair.primary.signal(test_support::Signal::SIGKILL);
+            let due = boot_ns() + delay * 1_000_000;
+            until("the moment of the kill", PATIENCE, || (due <= boot_ns()).then_some(()));
+            pair.primary.signal(Signal::SIGKILL);
             asked.join().expect("an answer")
         });
         let _status = pair.primary.ended(PATIENCE);

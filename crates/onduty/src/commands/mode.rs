@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use onduty_api::wire::failover::v1::failover_service_client::FailoverServiceClient;
 use onduty_api::wire::failover::v1::{GetModeRequest, GetModeResponse, NodeStatus, SetModeRequest};
-use onduty_api::wire::types::v1::Mode;
+use onduty_api::wire::types::v1::{Mode, NodeState};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -82,7 +82,8 @@ async fn change(args: &ModeArgs, mode: Mode) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until the node is another run of itself, in the mode that was asked for.
+/// Waits until the node is another run of itself, in the mode that was asked for, and has found its place: then the other
+/// node knows it, too, and the next step of a procedure can be taken.
 async fn started_anew(
     args: &NodeArgs,
     before: &[u8],
@@ -94,8 +95,10 @@ async fn started_anew(
         // While it is between two runs nobody answers.
         let status = status::get(args).await.ok().filter(|status| instance(status) != before);
         match status {
-            Some(status) if in_mode(&status) == mode => return Ok(status),
-            Some(_) => {
+            Some(status) if in_mode(&status) == mode && (!starting(&status) || until <= Instant::now()) => {
+                return Ok(status);
+            }
+            Some(status) if in_mode(&status) != mode => {
                 return Err(Failure::failed(format!(
                     "the node started anew, but not as {name}: the reason is in `onduty events`"
                 )));
@@ -108,7 +111,7 @@ async fn started_anew(
                     ),
                 ));
             }
-            None => sleep(PAUSE).await,
+            Some(_) | None => sleep(PAUSE).await,
         }
     }
 }
@@ -116,6 +119,10 @@ async fn started_anew(
 fn instance(status: &NodeStatus) -> Vec<u8> {
     let identity = status.node.as_ref().and_then(|node| node.identity.clone());
     identity.map(|identity| identity.instance_id.to_vec()).unwrap_or_default()
+}
+
+fn starting(status: &NodeStatus) -> bool {
+    status.node.as_ref().is_some_and(|node| node.state() == NodeState::Starting)
 }
 
 fn in_mode(status: &NodeStatus) -> Mode {

@@ -110,3 +110,38 @@ pub(crate) fn start_anew() -> Failure {
         "starting anew with another mode: {error}; the mode is kept: start the node again"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_above_the_productive_revision_locks_the_mode() {
+        let path = PathBuf::from("/etc/onduty/onduty.toml");
+        for free in [
+            Source::Default,
+            Source::File { path: path.clone(), line: Some(3) },
+            Source::RunTime(path),
+            Source::Profile("fast".to_owned()),
+        ] {
+            assert_eq!(lock(&free), None, "{free}");
+        }
+        for (locked, name) in [
+            (Source::Variable("ONDUTY_REDUNDANCY__MODE".to_owned()), "variable ONDUTY_REDUNDANCY__MODE"),
+            (Source::Flag("--set redundancy.mode".to_owned()), "flag --set redundancy.mode"),
+        ] {
+            assert!(lock(&locked).is_some_and(|why| why.contains(name)), "{locked}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_node_cannot_change_the_mode_and_says_what_to_do() {
+        let refused = apart(Mode::Primary, &Source::Default);
+        let why = (refused.bear)(Mode::Secondary).err().unwrap_or_default();
+        assert!(why.contains("not in this version") && why.contains("`redundancy.mode`"), "{why}");
+        assert_eq!(refused.locked_by, Some(why));
+        assert!((refused.keep)(Mode::Secondary).is_err());
+    }
+}
