@@ -155,6 +155,7 @@ impl Pair {
                 | Effect::Record(_)
                 | Effect::RequestLicence { .. }
                 | Effect::ReleaseLicence { .. }
+                | Effect::ChangeMode { .. }
                 | Effect::Finish => {}
             }
         }
