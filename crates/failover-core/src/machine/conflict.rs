@@ -1,7 +1,8 @@
 //! Both nodes active, seen on contact: who keeps the duty, and how the pair heals.
 //!
 //! `automatic`: the primary keeps; `manual`: the higher epoch. The loser yields first; after its release, or when it
-//! falls silent for its takeover time, the winner goes on under a new epoch, so that no epoch is ever shared.
+//! falls silent for its takeover time, the winner goes on under a new epoch, so that no epoch is ever shared. Two nodes of the
+//! same role, which refuse each other (a swap that was interrupted), heal by the higher epoch; nothing is released then.
 
 use super::parts::{Conflict, Then};
 use super::words::{Saying, at_most_ms};
@@ -28,7 +29,7 @@ impl Machine {
             return false;
         }
         let alone = report.mode == Mode::Deactivated || self.is_deactivated();
-        if alone || matches!(self.peer.link, LinkVerdict::ProvedRefused(_)) {
+        if alone || (self.is_refused() && report.role != self.settings.role) {
             if !self.said.clash {
                 self.said.clash = true;
                 let sentence = format!(
@@ -49,6 +50,7 @@ impl Machine {
         let does = if keep { "keeps the duty" } else { "gives way" };
         let sentence = format!("both nodes are active: this one {does}");
         let rule = match self.settings.failback {
+            _ if self.is_refused() => "both nodes have the same role: the higher epoch keeps",
             FailbackMode::Automatic => "fail-back is automatic: the primary keeps",
             FailbackMode::Manual => "fail-back is manual: the higher epoch keeps",
         };
@@ -118,15 +120,22 @@ impl Machine {
     fn keeps(&self, report: &Report) -> bool {
         let own = self.duty.as_ref().map(|duty| duty.epoch);
         match self.settings.failback {
+            _ if self.is_refused() => own > report.epoch,
             FailbackMode::Automatic => self.settings.role == Role::Primary,
             FailbackMode::Manual => own > report.epoch,
         }
     }
 
+    const fn is_refused(&self) -> bool {
+        matches!(self.peer.link, LinkVerdict::ProvedRefused(_))
+    }
+
     fn concede(&mut self, now: Now, rule: &str) {
         let sentence = format!("both nodes are active: this one gives way to {}", self.peer_name());
         let saying = Saying::new(sentence).cause(rule);
-        self.give_up(now, Then::Concede, None, EventCode::StateChanged, Severity::Critical, saying);
+        // Between two that refuse each other nothing is released: the other runs its plugins already.
+        let then = if self.is_refused() { Then::Standby } else { Then::Concede };
+        self.give_up(now, then, None, EventCode::StateChanged, Severity::Critical, saying);
     }
 
     /// The two nodes have different rules (their fail-back differs), so both keep: then the secondary gives way.
