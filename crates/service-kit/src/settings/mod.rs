@@ -31,7 +31,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use failover_core::Mode;
 use serde::Serialize;
 
 pub use forecast::{Fault, Forecast, forecast};
@@ -59,7 +58,7 @@ pub struct LoadOptions {
     /// What the command line sets.
     pub overrides: Vec<Override>,
     /// Reads as if this mode had been set at run time, to see whether the settings could bear it.
-    pub as_if: Option<Mode>,
+    pub as_if: Option<failover_core::Mode>,
 }
 
 impl LoadOptions {
