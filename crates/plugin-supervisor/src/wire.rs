@@ -63,6 +63,8 @@ pub(crate) enum Command {
         epoch: u64,
         /// Until when.
         hold_until: BootTime,
+        /// Whether the guard is to answer with [`Event::Held`].
+        confirm: bool,
     },
     /// Start a process. Beside it: standard output and standard error, or nothing (then `/dev/null`).
     Start {
@@ -115,7 +117,7 @@ pub(crate) enum Event {
     },
     /// The guard waits for orders.
     Ready,
-    /// A lease is in force.
+    /// A lease is in force: the answer where one was asked for.
     Held {
         /// Of which epoch.
         epoch: u64,

@@ -116,7 +116,7 @@ fn build(prepared: &Prepared, journal: &JournalHandle, listener: TcpListener) ->
     let management = pieces::operators(prepared, journal, true, &handles, plugins, link.test.clone())?;
     let plugins_stop = CancellationToken::new();
     let plugins = Box::pin(follower.run(plugins_stop.clone()));
-    Ok(Services { duty, handles, plugins, plugins_stop, link, management })
+    Ok(Services { thread: pieces::duty_thread()?, duty, handles, plugins, plugins_stop, link, management })
 }
 
 /// When the supervisor is dead, its lock is free; then its leftovers are ended here, as at a start.

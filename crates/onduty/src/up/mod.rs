@@ -9,6 +9,7 @@
 //! calls can be answered. Everything that can be wrong is found before that, and told with its own exit code.
 
 pub(crate) mod data_dir;
+pub(crate) mod duty_thread;
 pub(crate) mod link;
 mod parts;
 pub(crate) mod pieces;
@@ -34,8 +35,8 @@ use crate::up::data_dir::{DataDir, Part};
 
 pub(crate) use data_dir::{PKI_DIR, RUN_DIR};
 
-/// Threads of the runtime: one for the link and the driver, one for everything else that comes up meanwhile.
-const WORKERS: usize = 2;
+/// Threads of the runtime, beside the duty's own: a peer's beat does not wait behind one stranger's handshake.
+const WORKERS: usize = 1;
 
 /// Everything that is known before a runtime exists.
 pub(crate) struct Prepared {

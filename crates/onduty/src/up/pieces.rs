@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::up::data_dir::DataDir;
+use crate::up::duty_thread::DutyThread;
 use crate::up::{Prepared, plugins, project, with_causes};
 
 /// The journal of the node, and its thread.
@@ -32,6 +33,11 @@ pub(crate) fn open_journal(prepared: &Prepared) -> Result<(JournalHandle, Journa
         clock: Arc::new(move || clock.unix_millis()),
     })
     .map_err(|error| Failure::failed(with_causes(&error)))
+}
+
+/// The thread for driver and supervisor.
+pub(crate) fn duty_thread() -> Result<DutyThread, Failure> {
+    DutyThread::new().map_err(|error| Failure::failed(format!("starting the driver's runtime: {error}")))
 }
 
 /// The driver.

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::up::duty_thread::DutyThread;
 use crate::up::{Prepared, link, parts, pieces, with_causes};
 
 /// How long the services may take to end after the driver has.
@@ -21,6 +22,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What the services around the driver are made of, in the order of their making.
 pub(crate) struct Services {
+    /// Where driver and `plugins` run.
+    pub(crate) thread: DutyThread,
     pub(crate) duty: duty::Duty,
     pub(crate) handles: DutyHandles,
     /// The supervisor, or what stands in its place; ends when `plugins_stop` is cancelled.
@@ -70,7 +73,11 @@ fn build(prepared: &Prepared, journal: &JournalHandle) -> Result<Services, Failu
     let listener = pieces::bind(address).map_err(|error| pieces::no_port(address, &error))?;
     let (driver_port, supervisor_port) = duty_ports();
     let (duty, handles) = pieces::driver(prepared, journal, driver_port)?;
-    let (supervisor, supervised) = pieces::supervisor(loaded, data_dir, clock, supervisor_port)?;
+    let thread = pieces::duty_thread()?;
+    let (supervisor, supervised) = {
+        let _its_sockets = thread.enter();
+        pieces::supervisor(loaded, data_dir, clock, supervisor_port)?
+    };
     supervised.lend_listener(pieces::duplicate(&listener)?);
     let link = link::build(prepared, listener, handles.link.clone())?;
     let plugins = parts::plugin_statuses(supervised.statuses(), clock.clone());
@@ -82,7 +89,7 @@ fn build(prepared: &Prepared, journal: &JournalHandle) -> Result<Services, Failu
             tracing::error!(%error, "the plugin supervisor");
         }
     });
-    Ok(Services { duty, handles, plugins, plugins_stop, link, management })
+    Ok(Services { thread, duty, handles, plugins, plugins_stop, link, management })
 }
 
 /// The peer knows this node by the id that was lost: people should not have to find out by themselves.
@@ -127,7 +134,7 @@ enum End {
 
 /// Runs the services; the driver's end ends the others.
 async fn serve(services: Services, signals: &StopSignals) -> End {
-    let Services { duty, handles: _kept, plugins, plugins_stop, link, management } = services;
+    let Services { thread, duty, handles: _kept, plugins, plugins_stop, link, management } = services;
     let rest = CancellationToken::new();
     let mut others: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
     link.spawn(&mut others, &rest);
@@ -135,8 +142,12 @@ async fn serve(services: Services, signals: &StopSignals) -> End {
     let _ = others.spawn(async move {
         ("the operators' socket", management.run(stop).await.map_err(|error| with_causes(&error)))
     });
-    let supervised = tokio::spawn(plugins);
-    let mut driver = tokio::spawn(duty.run(signals.stop.clone()));
+    let supervised = thread.spawn(plugins);
+    let mut driver = thread.spawn(duty.run(signals.stop.clone()));
+    let _running = match thread.start() {
+        Ok(running) => running,
+        Err(error) => return End::Broken(format!("starting the driver's thread: {error}")),
+    };
     ready();
     let end = tokio::select! {
         ended = &mut driver => driver_end(ended),

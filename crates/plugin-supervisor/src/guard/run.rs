@@ -259,7 +259,9 @@ impl Guard {
     fn obey(&mut self, command: Command, passed: Vec<OwnedFd>) {
         match command {
             Command::Configure { cgroup } => self.jobs.cgroup = cgroup,
-            Command::Lease { epoch, hold_until } => self.renew(Lease { epoch, hold_until }),
+            Command::Lease { epoch, hold_until, confirm } => {
+                self.renew(Lease { epoch, hold_until }, confirm);
+            }
             Command::Start { job, epoch, spec } => {
                 if self.starts.len() >= WAITING_STARTS {
                     let why = format!("{WAITING_STARTS} starts are waiting already");
@@ -290,7 +292,7 @@ impl Guard {
         }
     }
 
-    fn renew(&mut self, lease: Lease) {
+    fn renew(&mut self, lease: Lease, confirm: bool) {
         let Lease { epoch, hold_until } = lease;
         let newest = self.lease.map_or(0, |lease| lease.epoch);
         if self.fired.is_some_and(|fired| epoch <= fired) || epoch < newest {
@@ -306,7 +308,9 @@ impl Guard {
             }
         }
         self.lease = Some(lease);
-        self.tell(&Event::Held { epoch, hold_until }, None);
+        if confirm {
+            self.tell(&Event::Held { epoch, hold_until }, None);
+        }
     }
 
     fn tell_all(&mut self, news: News) {
