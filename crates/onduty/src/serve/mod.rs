@@ -60,17 +60,10 @@ fn fits(service: ServiceName, mode: Mode) -> Result<(), Failure> {
     if service == right {
         return Ok(());
     }
-    let name = |service: ServiceName| match service {
-        ServiceName::HeartbeatClient => "heartbeat-client",
-        ServiceName::HeartbeatServer
-        | ServiceName::PluginSupervisor
-        | ServiceName::Management
-        | ServiceName::CertificateTrust => "heartbeat-server",
-    };
     Err(Failure::settings(format!(
         "`redundancy.mode` is {mode}: its service is `onduty serve {}`, not {}",
-        name(right),
-        name(service)
+        right.name(),
+        service.name()
     )))
 }
 
