@@ -72,6 +72,8 @@ pub struct Node {
     manager: Option<Child>,
     /// Its services, when they run apart.
     services: BTreeMap<&'static str, Child>,
+    /// Their own programs; a service without one runs by `serve`.
+    programs: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Node {
@@ -84,7 +86,13 @@ impl Node {
     pub fn prepare(options: NodeOptions) -> Self {
         fs::create_dir_all(&options.folder).expect("make the node's folder");
         fs::write(options.folder.join("onduty.toml"), &options.settings).expect("write the node's settings");
-        Self { options, environment: Vec::new(), manager: None, services: BTreeMap::new() }
+        Self {
+            options,
+            environment: Vec::new(),
+            manager: None,
+            services: BTreeMap::new(),
+            programs: BTreeMap::new(),
+        }
     }
 
     /// Its name.
@@ -140,17 +148,24 @@ impl Node {
     #[track_caller]
     pub fn start(&mut self) {
         assert!(self.manager.is_none(), "{} runs already", self.name());
-        self.manager = Some(self.spawn(&["up"]));
+        self.manager = Some(self.spawn(&self.options.program, &["up"]));
     }
 
-    fn spawn(&self, words: &[&str]) -> Child {
+    fn spawn(&self, program: &Path, words: &[&str]) -> Child {
         let log = self.log_file();
         let again = log.try_clone().expect("a second handle of the log");
-        let mut command = self.program();
+        let mut command = self.run_program(program);
         command.args(words).arg("--config").arg(self.settings_file());
         command.env("ONDUTY_TEST_NODE", &self.options.folder).stdin(Stdio::null()).stdout(log).stderr(again);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.spawn().expect("the program starts")
+    }
+
+    /// Has a service run by a program of its own from its next start on, instead of by `serve`.
+    pub fn use_program(&mut self, service: &'static str, binary: &Path) {
+        let tag = self.options.program.file_name().unwrap_or_default().to_string_lossy();
+        let own = own_program(binary, &format!("{tag}-{service}"), &self.options.folder);
+        self.programs.insert(service, own);
     }
 
     /// Starts one service of the node in a process of its own. Does not wait for anything.
@@ -161,7 +176,10 @@ impl Node {
     #[track_caller]
     pub fn start_service(&mut self, service: &'static str) {
         assert!(!self.services.contains_key(service), "{service} of {} runs already", self.name());
-        let child = self.spawn(&["serve", service]);
+        let child = match self.programs.get(service) {
+            Some(own) => self.spawn(own, &[]),
+            None => self.spawn(&self.options.program, &["serve", service]),
+        };
         self.services.insert(service, child);
     }
 
@@ -194,6 +212,30 @@ impl Node {
         before
     }
 
+    /// Asks a service to end; gives the time just before.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn ask_to_end(&self, service: &str) -> u64 {
+        let before = boot_ns();
+        process::kill(self.service(service), Signal::SIGTERM);
+        before
+    }
+
+    /// Waits for a service that was asked to end.
+    ///
+    /// # Panics
+    ///
+    /// When it does not within the limit.
+    #[track_caller]
+    pub fn service_ended(&mut self, service: &str, limit: Duration) -> ExitStatus {
+        let mut child = self.services.remove(service).expect("it runs");
+        let what = format!("{service} of {} to end", self.name());
+        until(&what, limit, || child.try_wait().expect("wait for a service"))
+    }
+
     /// Asks a service to end and waits for it.
     ///
     /// # Panics
@@ -201,14 +243,16 @@ impl Node {
     /// When it does not within the limit.
     #[track_caller]
     pub fn end_service(&mut self, service: &str, limit: Duration) -> ExitStatus {
-        process::kill(self.service(service), Signal::SIGTERM);
-        let mut child = self.services.remove(service).expect("it runs");
-        until(&format!("{service} to end"), limit, || child.try_wait().expect("wait for a service"))
+        self.ask_to_end(service);
+        self.service_ended(service, limit)
     }
 
     /// The program in its namespace, without settings from the environment of the test.
     fn program(&self) -> Command {
-        let binary = &self.options.program;
+        self.run_program(&self.options.program)
+    }
+
+    fn run_program(&self, binary: &Path) -> Command {
         let mut command = match &self.options.namespace {
             None => Command::new(binary),
             Some(namespace) => {
@@ -277,13 +321,14 @@ impl Node {
 
     fn processes(&self) -> Vec<Process> {
         let folder = self.options.folder.to_string_lossy();
+        // The names of the services' programs begin with this one.
         process::marked(&[&folder, &self.options.program.to_string_lossy()])
     }
 
     /// The same program and not its sample workload. The guard may call itself as it likes: `/proc/PID/exe` decides.
     fn is_onduty(&self, process: &Process) -> bool {
         let same = fs::read_link(format!("/proc/{}/exe", process.pid))
-            .is_ok_and(|path| path == self.options.program);
+            .is_ok_and(|path| path == self.options.program || self.programs.values().any(|own| path == *own));
         let canary = process.arguments.get(1).is_some_and(|word| word == "canary");
         same && !canary
     }
@@ -418,7 +463,9 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.clean_up();
         // A link that stays behind costs a name in the build folder, nothing else.
-        let _removed = fs::remove_file(&self.options.program);
+        for program in std::iter::once(&self.options.program).chain(self.programs.values()) {
+            let _removed = fs::remove_file(program);
+        }
         if std::thread::panicking() {
             let log = self.log();
             let from =
