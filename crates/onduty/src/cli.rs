@@ -282,12 +282,12 @@ fn service_command(service: ServiceName) -> clap::Command {
     let about =
         value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string).unwrap_or_default();
     let name = service.name();
-    let command = clap::Command::new(name)
+    // What the arguments say about themselves comes first, so that it does not replace what is said here.
+    UpArgs::augment_args(clap::Command::new(name))
         .about(format!("{about}; the same as `onduty serve {name}`"))
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(AFTER_HELP)
-        .max_term_width(100);
-    UpArgs::augment_args(command)
+        .max_term_width(100)
 }
 
 /// Reads the command line of a service's own program. Ends the process when it cannot be understood, as clap does.
