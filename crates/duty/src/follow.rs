@@ -133,7 +133,7 @@ impl Follower {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut wait = FIRST_WAIT;
         let following = async {
-            self.report_away("it has not answered yet").await?;
+            // Nothing is said before the first try: a node that starts would be passed over for an instant's sake.
             loop {
                 let Gone::Away(why) = self.follow(&mut wait).await else { return None::<()> };
                 tracing::debug!(why, "the plugin supervisor is away");
@@ -253,7 +253,10 @@ impl Follower {
         tokio::pin!(connecting);
         let connected = match timeout(HEAD_START, &mut connecting).await {
             Ok(connected) => Some(connected),
-            Err(_elapsed) => self.while_away(connecting).await,
+            Err(_elapsed) => match self.report_away("it does not answer").await {
+                Some(()) => self.while_away(connecting).await,
+                None => None,
+            },
         };
         let mut answers = match connected {
             Some(Ok(answers)) => answers,

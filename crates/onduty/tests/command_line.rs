@@ -271,8 +271,9 @@ fn the_services_own_programs_are_what_serve_is() {
         assert_eq!(code(&run(program, &["--nonsense"])), 2, "{service}");
         let help = run(program, &["--help"]);
         assert_eq!(code(&help), 0);
+        let text = printed(&help).split_whitespace().collect::<Vec<_>>().join(" ");
         for word in [&format!("`onduty serve {service}`"), "--config", "--set", "Exit codes"] {
-            assert!(printed(&help).contains(word), "{service}: {word} is missing: {help:?}");
+            assert!(text.contains(word), "{service}: {word} is missing: {text}");
         }
     }
     // The mode decides which heartbeat it is, also for a program of its own.

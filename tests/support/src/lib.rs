@@ -30,7 +30,7 @@ mod wait;
 pub use canary::{Activity, BadLine, Canary, Stamp};
 pub use netns::{Link, Side, netns_wanted};
 pub use node::{Answer, Node, NodeOptions, Role};
-pub use pair::{Pair, PairOptions, Profile};
+pub use pair::{OF_PRIMARY, OF_SECONDARY, Pair, PairOptions, Profile};
 pub use process::{Pid, alive, kill};
 pub use status::Status;
 pub use story::{PATIENCE, SLACK, at_most, one_at_a_time, runs_again, undisturbed};

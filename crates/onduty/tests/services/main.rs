@@ -17,16 +17,12 @@ mod stop;
 
 use std::path::Path;
 
-use test_support::{Node, PATIENCE, Pair, PairOptions, Status};
+use test_support::{Node, OF_PRIMARY, OF_SECONDARY, PATIENCE, Pair, PairOptions, Status};
 
 const SUPERVISOR: &str = "plugin-supervisor";
 const SERVER: &str = "heartbeat-server";
 const CLIENT: &str = "heartbeat-client";
 const MANAGEMENT: &str = "management";
-
-/// The services of a primary, and of a secondary.
-const OF_PRIMARY: [&str; 3] = [SERVER, SUPERVISOR, MANAGEMENT];
-const OF_SECONDARY: [&str; 3] = [CLIENT, SUPERVISOR, MANAGEMENT];
 
 fn options() -> PairOptions {
     PairOptions::new(env!("CARGO_BIN_EXE_onduty"))
@@ -48,8 +44,7 @@ fn prepared(options: PairOptions) -> Pair {
 /// The same with every service running and the primary active. The duty stays where it is.
 fn running(options: PairOptions) -> Pair {
     let mut pair = prepared(options.manual());
-    OF_PRIMARY.into_iter().for_each(|service| pair.primary.start_service(service));
-    OF_SECONDARY.into_iter().for_each(|service| pair.secondary.start_service(service));
+    pair.start_apart();
     pair.redundant();
     pair
 }
