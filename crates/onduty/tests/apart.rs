@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the measured times are worth reading")]
 
 use test_support::{
-    Node, PATIENCE as LIMIT, Pair, PairOptions, Profile, Signal, alive, alone, at_most, boot_ns, kill,
+    PATIENCE as LIMIT, Pair, PairOptions, Profile, Signal, alive, alone, at_most, boot_ns, kill,
     one_at_a_time, runs_again, until,
 };
 

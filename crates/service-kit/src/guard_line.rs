@@ -6,7 +6,7 @@
 //!          ◄── Gone(epoch) ──         it is over for good, and nothing that this guard has started lives
 //! ```
 //!
-//! The guard says `Gone` also when a lease has run out. Nothing is ever read out of a line that ends: whoever is silent,
+//! The guard says `Gone` also when a lease has run out, and when its supervisor is dead. Nothing is ever read out of a line that ends: whoever is silent,
 //! for whatever reason, has said nothing.
 
 use std::io::{self, IoSlice, IoSliceMut};

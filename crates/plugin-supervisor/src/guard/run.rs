@@ -77,6 +77,8 @@ struct Guard {
     grave: Option<Grave>,
     /// To the driver's process, when it is not the manager.
     line: Option<OwnedFd>,
+    /// The highest epoch that had a lease.
+    newest: Option<u64>,
     /// The epoch of which the driver is to hear that it is gone.
     owed: Option<u64>,
     buffer: Vec<u8>,
@@ -114,6 +116,7 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
         events: VecDeque::new(),
         grave: None,
         line: None,
+        newest: None,
         owed: None,
         buffer: Vec::new(),
     };
@@ -209,8 +212,9 @@ impl Guard {
         }
         let tokens = std::mem::take(&mut ending.tokens);
         self.ending = None;
-        // A dead manager's driver hears it from whoever ends what the manager left, when this guard is gone as well.
-        if let (Some(epoch), Some(line), Manager::Alive) = (self.owed.take(), &self.line, self.manager) {
+        // Of a planned end the manager itself tells.
+        let tells = self.manager != Manager::Leaving;
+        if let (Some(epoch), Some(line), true) = (self.owed.take(), &self.line, tells) {
             let _ = guard_line::say(line, Word::Gone(Epoch(epoch)));
         }
         for token in tokens {
@@ -287,6 +291,8 @@ impl Guard {
                     self.manager =
                         if self.manager == Manager::Leaving { Manager::Leaving } else { Manager::Dead };
                     self.lease = None;
+                    // Without a manager nothing starts again.
+                    self.owed = self.owed.max(self.newest);
                     self.end_everything();
                     return;
                 }
@@ -347,6 +353,7 @@ impl Guard {
             }
         }
         self.lease = Some(lease);
+        self.newest = self.newest.max(Some(epoch));
         self.tell(&Event::Held { epoch, hold_until }, None);
     }
 
