@@ -4,12 +4,13 @@
 //! ```text
 //!   onduty.sock ◄─ management ─► run/duty.sock ◄─ heartbeat-server or heartbeat-client (by mode): driver, link, journal
 //!                                                   │ FollowDuty            │ listening socket
-//!                                  run/plugin-supervisor.sock        run/listener.sock
+//!                                  run/plugin-supervisor.sock        run/listener.sock, and a line to the guard
 //!                                                   └──── plugin-supervisor ┘ ─► guard ─► plugins
 //! ```
 //!
 //! What each one's death does: the heartbeat's ends the plugins at once and leaves a tombstone; the supervisor's ends them
-//! through the guard, and the node waits for the next supervisor to say that they are gone; management's does nothing.
+//! through the guard, which tells the heartbeat; management's does nothing. One that stands still loses the plugins to the
+//! lease, and whoever else lives gives the duty away.
 //! The trust service is refused: nobody could ask it anything before its proto exists.
 
 mod heartbeat;
