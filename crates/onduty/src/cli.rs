@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 /// Shown at the end of `onduty --help`; a test holds the codes to those of `service_kit::exit`.
 const AFTER_HELP: &str = "\
@@ -250,7 +250,7 @@ pub(crate) struct ServeArgs {
 
 /// The services of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ServiceName {
+pub enum ServiceName {
     /// The driver and the link, in the modes primary and deactivated
     HeartbeatServer,
     /// The driver and the link, in mode secondary
@@ -261,6 +261,42 @@ pub(crate) enum ServiceName {
     Management,
     /// Not in this version: no other service can ask it anything yet, the heartbeat reads the certificates itself
     CertificateTrust,
+}
+
+impl ServiceName {
+    /// As it is written on the command line, and its own program's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::HeartbeatServer => "heartbeat-server",
+            Self::HeartbeatClient => "heartbeat-client",
+            Self::PluginSupervisor => "plugin-supervisor",
+            Self::Management => "management",
+            Self::CertificateTrust => "certificate-trust",
+        }
+    }
+}
+
+/// The command line of a service's own program: that of `onduty serve` without the service's name.
+fn service_command(service: ServiceName) -> clap::Command {
+    let value = service.to_possible_value();
+    let about =
+        value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string).unwrap_or_default();
+    let name = service.name();
+    // What the arguments say about themselves comes first, so that it does not replace what is said here.
+    UpArgs::augment_args(clap::Command::new(name))
+        .about(format!("{about}; the same as `onduty serve {name}`"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help(AFTER_HELP)
+        .max_term_width(100)
+}
+
+/// Reads the command line of a service's own program. Ends the process when it cannot be understood, as clap does.
+pub(crate) fn serve_args(service: ServiceName) -> ServeArgs {
+    let mut command = service_command(service);
+    let matches = command.get_matches_mut();
+    let settings =
+        UpArgs::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
+    ServeArgs { service, settings }
 }
 
 /// `canary`.
@@ -292,6 +328,11 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Cli::command().debug_assert();
+        for service in ServiceName::value_variants() {
+            service_command(*service).debug_assert();
+            let value = service.to_possible_value();
+            assert_eq!(value.map(|value| value.get_name().to_owned()).as_deref(), Some(service.name()));
+        }
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub(crate) const USUAL_SOCKET: &str = "/run/onduty/onduty.sock";
 pub(crate) const SOCKET_NAME: &str = "onduty.sock";
 /// A node that runs answers at once.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How often a node that is asked is tried meanwhile: one that stands still keeps its socket open.
+const TRY_EVERY: Duration = Duration::from_secs(2);
+/// How long the answer to that may take.
+const TRY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The socket of the node that the arguments mean.
 pub(crate) fn socket(args: &NodeArgs) -> Result<PathBuf, Failure> {
@@ -47,6 +51,8 @@ pub(crate) async fn connect_to(socket: &Path) -> Result<Channel, Failure> {
     let path = socket.to_path_buf();
     Endpoint::from_static("http://onduty.local")
         .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_interval(TRY_EVERY)
+        .keep_alive_timeout(TRY_WITHIN)
         .connect_with_connector(service_fn(move |_uri: Uri| {
             let ready = first.take();
             let path = path.clone();

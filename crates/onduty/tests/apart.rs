@@ -1,16 +1,10 @@
 //! Nodes whose services run in processes of their own: what `up` promises holds, and each service may die and come back.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the measured times are worth reading")]
 
-use std::time::Duration;
-
 use test_support::{
-    Node, Pair, PairOptions, Profile, Signal, alive, alone, boot_ns, kill, ms_between, until,
+    PATIENCE as LIMIT, Pair, PairOptions, Profile, Signal, alive, alone, at_most, boot_ns, kill,
+    one_at_a_time, runs_again, until,
 };
-
-/// Far above what anything here takes, also on a loaded machine.
-const LIMIT: Duration = Duration::from_secs(30);
-/// What a busy machine may take longer than the documented bound, as in the stories on real processes.
-const SLACK: f64 = 3.0;
 
 const SUPERVISOR: &str = "plugin-supervisor";
 const SERVER: &str = "heartbeat-server";
@@ -32,28 +26,6 @@ fn running(options: PairOptions) -> Pair {
 
 fn options() -> PairOptions {
     PairOptions::new(env!("CARGO_BIN_EXE_onduty"))
-}
-
-#[track_caller]
-fn runs_again(pair: &Pair, node: &Node, after_ns: u64) -> u64 {
-    let what = format!("the canary of {}", node.name());
-    until(&what, LIMIT, || pair.canary().first_of(node.name(), after_ns).map(|stamp| stamp.boot_ns))
-}
-
-/// Nodes never ran at once, and epochs only grew.
-#[track_caller]
-fn one_at_a_time(pair: &Pair) {
-    let canary = pair.canary();
-    let overlap = canary.overlap_ms();
-    assert!(overlap <= 0.0, "both ran for {overlap:.1} ms: {:#?}", canary.activities());
-    assert_eq!(canary.epochs_in_order(), Ok(()), "{:#?}", canary.activities());
-}
-
-#[track_caller]
-fn at_most(what: &str, bound_ms: f64, from_ns: u64, to_ns: u64) {
-    let took = ms_between(from_ns, to_ns);
-    println!("{what}: {took:.1} ms");
-    assert!(took <= bound_ms * SLACK, "{what} took {took:.1} ms; {bound_ms} ms × {SLACK} are allowed");
 }
 
 #[test]

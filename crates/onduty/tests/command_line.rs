@@ -10,7 +10,11 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 fn onduty(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onduty"));
+    run(env!("CARGO_BIN_EXE_onduty"), arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
     for (name, _value) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ONDUTY_") {
             let _ = command.env_remove(name);
@@ -242,4 +246,37 @@ fn completions_are_printed_for_every_shell() {
         assert_eq!(code(&output), 0);
         assert!(printed(&output).contains("switchover"), "{shell}");
     }
+}
+
+#[test]
+fn the_services_own_programs_are_what_serve_is() {
+    let (_folder, file) = settings(free_port(), "");
+    for (service, program) in [
+        ("heartbeat-server", env!("CARGO_BIN_EXE_heartbeat-server")),
+        ("heartbeat-client", env!("CARGO_BIN_EXE_heartbeat-client")),
+        ("plugin-supervisor", env!("CARGO_BIN_EXE_plugin-supervisor")),
+        ("certificate-trust", env!("CARGO_BIN_EXE_certificate-trust")),
+        ("management", env!("CARGO_BIN_EXE_management")),
+    ] {
+        let wrong_mode = ["--config", &file, "--set", "redundancy.mode=nonsense"];
+        for arguments in [&["--config", "/nowhere/onduty.toml"][..], &wrong_mode, &[]] {
+            let (own, served) = (run(program, arguments), onduty(&[&["serve", service], arguments].concat()));
+            assert_ne!(code(&own), 0, "{own:?}");
+            assert_eq!(
+                (code(&own), complaint(&own)),
+                (code(&served), complaint(&served)),
+                "{service} {arguments:?}"
+            );
+        }
+        assert_eq!(code(&run(program, &["--nonsense"])), 2, "{service}");
+        let help = run(program, &["--help"]);
+        assert_eq!(code(&help), 0);
+        let text = printed(&help).split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in [&format!("`onduty serve {service}`"), "--config", "--set", "Exit codes"] {
+            assert!(text.contains(word), "{service}: {word} is missing: {text}");
+        }
+    }
+    // The mode decides which heartbeat it is, also for a program of its own.
+    let wrong = run(env!("CARGO_BIN_EXE_heartbeat-client"), &["--config", &file]);
+    assert_eq!(code(&wrong), 3, "{wrong:?}");
 }

@@ -420,6 +420,7 @@ impl Core {
                 self.link = Some(link);
                 self.guard_trouble = None;
                 self.reset_respawn();
+                self.pass_line();
                 self.begin_preflight();
                 self.reconcile();
             }

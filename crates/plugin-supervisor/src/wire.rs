@@ -98,6 +98,8 @@ pub(crate) enum Command {
     },
     /// Forget the secret and close the listener: the one who lent it has ended.
     Unbury,
+    /// Beside it: the guard's end of a line to the driver's process, which replaces the one before.
+    Line,
     /// A planned end: kill everything and go, without a tombstone.
     Leave,
 }

@@ -5,6 +5,7 @@ pub mod atomic_file;
 mod clock;
 pub mod descriptor;
 pub mod exit;
+pub mod guard_line;
 pub mod node_identity;
 pub mod ports;
 pub mod settings;

@@ -1,8 +1,8 @@
 //! `serve heartbeat-server` and `serve heartbeat-client`: the driver, the journal and both ends of the link that the mode
 //! needs, with the supervisor in another process.
 //!
-//! Before the port opens, nothing of an earlier run may live: either a supervisor answers, which has ended leftovers before
-//! it opened its socket, or none runs, and they are ended here under the lock that a starting supervisor waits for. The
+//! Before the port opens, nothing of an earlier run may live: either a supervisor says that nothing of a driver before this
+//! one does, or none runs, and leftovers are ended here under the lock that a starting supervisor waits for. The
 //! port itself may still be held by those who show the tombstone of the run before; while they do, it cannot be opened.
 
 use std::io;
@@ -18,7 +18,6 @@ use plugin_supervisor::{Sight, apart, sight};
 use service_kit::descriptor;
 use service_kit::ports::duty_ports;
 use service_kit::settings::Loaded;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -54,16 +53,18 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
     running::attend(&prepared, services, signals, journal, journal_thread).await
 }
 
-/// Returns when nothing of an earlier run lives.
+/// Returns when nothing of an earlier run lives: a supervisor says so, or there is none and it is ended here.
 async fn end_leftovers(prepared: &Prepared, journal: &JournalHandle) -> Result<(), Failure> {
     let run_dir = prepared.data_dir.run();
+    let lender = run_dir.join(apart::LISTENER_SOCKET);
     loop {
         if let Some(_held) =
             prepared.data_dir.idle(SUPERVISOR).filter(|_held| sight(&run_dir) != Sight::Elsewhere)
         {
             return pieces::clear_leftovers(&run_dir, journal);
         }
-        if UnixStream::connect(run_dir.join(apart::SOCKET)).await.is_ok() {
+        // One that stands still says nothing, although its socket takes connections.
+        if descriptor::release(&lender).await.is_ok_and(|free| free) {
             return Ok(());
         }
         sleep(PAUSE).await;
@@ -91,9 +92,7 @@ async fn open_port(prepared: &Prepared) -> Result<TcpListener, Failure> {
 async fn ask_for_port(lender: &Path) {
     match descriptor::release(lender).await {
         Ok(true) => {}
-        Ok(false) => {
-            tracing::warn!("the plugin supervisor does not let the port go: another driver follows it")
-        }
+        Ok(false) => tracing::debug!("the plugin supervisor does not let the port go yet"),
         Err(error) => tracing::debug!(%error, "asking the plugin supervisor for the port"),
     }
 }

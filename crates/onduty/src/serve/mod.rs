@@ -4,12 +4,13 @@
 //! ```text
 //!   onduty.sock ◄─ management ─► run/duty.sock ◄─ heartbeat-server or heartbeat-client (by mode): driver, link, journal
 //!                                                   │ FollowDuty            │ listening socket
-//!                                  run/plugin-supervisor.sock        run/listener.sock
+//!                                  run/plugin-supervisor.sock        run/listener.sock, and a line to the guard
 //!                                                   └──── plugin-supervisor ┘ ─► guard ─► plugins
 //! ```
 //!
 //! What each one's death does: the heartbeat's ends the plugins at once and leaves a tombstone; the supervisor's ends them
-//! through the guard, and the node waits for the next supervisor to say that they are gone; management's does nothing.
+//! through the guard, which tells the heartbeat; management's does nothing. One that stands still loses the plugins to the
+//! lease, and whoever else lives gives the duty away.
 //! The trust service is refused: nobody could ask it anything before its proto exists.
 
 mod heartbeat;
@@ -60,17 +61,10 @@ fn fits(service: ServiceName, mode: Mode) -> Result<(), Failure> {
     if service == right {
         return Ok(());
     }
-    let name = |service: ServiceName| match service {
-        ServiceName::HeartbeatClient => "heartbeat-client",
-        ServiceName::HeartbeatServer
-        | ServiceName::PluginSupervisor
-        | ServiceName::Management
-        | ServiceName::CertificateTrust => "heartbeat-server",
-    };
     Err(Failure::settings(format!(
         "`redundancy.mode` is {mode}: its service is `onduty serve {}`, not {}",
-        name(right),
-        name(service)
+        right.name(),
+        service.name()
     )))
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod running;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use certificate_trust::{KeySources, OwnIdentity, PairKeys};
 use failover_core::{Identity, Mode, NodeName};
@@ -37,6 +38,9 @@ pub(crate) use data_dir::{PKI_DIR, RUN_DIR};
 
 /// Threads of the runtime, beside the duty's own: a peer's beat does not wait behind one stranger's handshake.
 const WORKERS: usize = 1;
+
+/// How long threads that wait may hold up the end.
+const LAST_THREADS: Duration = Duration::from_millis(200);
 
 /// Everything that is known before a runtime exists.
 pub(crate) struct Prepared {
@@ -71,13 +75,16 @@ pub(crate) fn load(args: &UpArgs) -> Result<(Loaded, Log), Failure> {
 pub(crate) fn block_on(
     service: impl Future<Output = Result<ExitCode, Failure>>,
 ) -> Result<ExitCode, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("onduty")
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(format!("starting the runtime: {error}")))?
-        .block_on(service)
+        .map_err(|error| Failure::failed(format!("starting the runtime: {error}")))?;
+    let outcome = runtime.block_on(service);
+    // What still waits for a disk or a process is left behind: the stop has taken its time.
+    runtime.shutdown_timeout(LAST_THREADS);
+    outcome
 }
 
 /// Key, data directory, identity, certificate: whatever a person can have got wrong. A passphrase takes a moment here, where

@@ -17,8 +17,9 @@ use crate::failure::Failure;
 use crate::up::duty_thread::DutyThread;
 use crate::up::{Prepared, link, parts, pieces, with_causes};
 
-/// How long the services may take to end after the driver has.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long the services may take to end after the driver has, and then the supervisor. Part of the stop budget that
+/// `config check` prints.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the services around the driver are made of, in the order of their making.
 pub(crate) struct Services {
