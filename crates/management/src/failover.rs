@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::requests::{ask, ask_and_see, ask_and_wait, request_id};
+use crate::requests::{answered, ask, ask_and_see, ask_and_wait, request_id};
 
 /// A watcher gets at most ten statuses in a second.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
@@ -82,7 +82,12 @@ impl FailoverService for Failover {
         request: Request<wire::SwitchoverRequest>,
     ) -> Result<Response<wire::SwitchoverResponse>, Status> {
         let wire::SwitchoverRequest { request_id: given, check_only } = request.into_inner();
+        let named = !given.is_empty() && !check_only;
         let request = request_id(given)?;
+        let news = self.journal.subscribe();
+        if named && let Some(event) = answered(&self.journal, &request, ends_a_switchover).await {
+            return self.switched(request, event);
+        }
         let view = Arc::clone(&self.operators.view().borrow());
         let joins = under_way(&view, &request);
         if let Some(why) = view.switchover_blocked.as_ref().filter(|_| !joins) {
@@ -97,14 +102,9 @@ impl FailoverService for Failover {
             }));
         }
         let input = Input::SwitchoverRequested { request: request.clone() };
-        let event = ask_and_wait(
-            &self.operators,
-            &self.journal,
-            (&request, input),
-            ends_a_switchover,
-            LONGEST_SWITCHOVER,
-        )
-        .await?;
+        let event =
+            ask_and_wait(&self.operators, news, (&request, input), ends_a_switchover, LONGEST_SWITCHOVER)
+                .await?;
         self.switched(request, event)
     }
 
@@ -159,11 +159,19 @@ impl FailoverService for Failover {
         &self,
         request: Request<wire::TakeOverRequest>,
     ) -> Result<Response<wire::TakeOverResponse>, Status> {
-        let request = request_id(request.into_inner().request_id)?;
-        let input = Input::TakeoverRequested { request: request.clone() };
-        let event =
-            ask_and_wait(&self.operators, &self.journal, (&request, input), |_any| true, TAKEOVER_ANSWER)
-                .await?;
+        let given = request.into_inner().request_id;
+        let named = !given.is_empty();
+        let request = request_id(given)?;
+        let news = self.journal.subscribe();
+        let before = if named { answered(&self.journal, &request, |_any| true).await } else { None };
+        let event = match before {
+            Some(event) => event,
+            None => {
+                let input = Input::TakeoverRequested { request: request.clone() };
+                let asked = (&request, input);
+                ask_and_wait(&self.operators, news, asked, |_any| true, TAKEOVER_ANSWER).await?
+            }
+        };
         if event.code == EventCode::RequestRefused {
             return Err(Status::failed_precondition(event.sentence));
         }
