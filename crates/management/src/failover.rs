@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::requests::{answered, ask, ask_and_see, ask_and_wait, request_id};
+use crate::requests::{Asked, answered, ask, ask_and_see, request_id, wait_for};
 
 /// A watcher gets at most ten statuses in a second.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
@@ -46,6 +46,8 @@ pub(crate) struct Failover {
     pub(crate) plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     pub(crate) started: BootTime,
     pub(crate) stop: CancellationToken,
+    /// The switchovers that were asked for here.
+    pub(crate) asked: Asked,
     /// The socket's callers are forwarders.
     pub(crate) behind_forwarder: bool,
 }
@@ -89,7 +91,7 @@ impl FailoverService for Failover {
             return self.switched(request, event);
         }
         let view = Arc::clone(&self.operators.view().borrow());
-        let joins = under_way(&view, &request);
+        let joins = self.asked.knows(&request) || under_way(&view, &request);
         if let Some(why) = view.switchover_blocked.as_ref().filter(|_| !joins) {
             return Err(Status::failed_precondition(why.clone()));
         }
@@ -101,10 +103,12 @@ impl FailoverService for Failover {
                 gap: None,
             }));
         }
-        let input = Input::SwitchoverRequested { request: request.clone() };
-        let event =
-            ask_and_wait(&self.operators, news, (&request, input), ends_a_switchover, LONGEST_SWITCHOVER)
-                .await?;
+        // Who joins only waits: asking again in the middle of a move would be refused under the very same id.
+        if !joins {
+            self.asked.note(&request);
+            ask(&self.operators, Input::SwitchoverRequested { request: request.clone() }).await?;
+        }
+        let event = wait_for(news, &request, ends_a_switchover, LONGEST_SWITCHOVER).await?;
         self.switched(request, event)
     }
 
@@ -168,8 +172,8 @@ impl FailoverService for Failover {
             Some(event) => event,
             None => {
                 let input = Input::TakeoverRequested { request: request.clone() };
-                let asked = (&request, input);
-                ask_and_wait(&self.operators, news, asked, |_any| true, TAKEOVER_ANSWER).await?
+                ask(&self.operators, input).await?;
+                wait_for(news, &request, |_any| true, TAKEOVER_ANSWER).await?
             }
         };
         if event.code == EventCode::RequestRefused {

@@ -4,7 +4,8 @@
 //! request is handed over, so the answer cannot be missed. A request that was answered before (the caller gives the same id
 //! again, because it did not hear the answer) is answered from the journal and not carried out a second time.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use duty::OperatorHandle;
@@ -49,15 +50,39 @@ pub(crate) async fn answered(
     events.find(|event| event.request.as_ref() == Some(request) && wanted(event.code)).cloned()
 }
 
-/// Hands `input` over and waits for an event of this request that `wanted` accepts, at most `limit` long.
-pub(crate) async fn ask_and_wait(
-    operators: &OperatorHandle,
+/// The requests that this process has handed over, newest last. A move that has begun is not in the view in each of its
+/// phases; a request that is in here and not answered is under way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked(Arc<Mutex<VecDeque<RequestId>>>);
+
+/// More than can be under way at once; the oldest goes.
+const ASKED_KEPT: usize = 16;
+
+impl Asked {
+    /// Whether it was handed over before.
+    pub(crate) fn knows(&self, request: &RequestId) -> bool {
+        self.0.lock().is_ok_and(|asked| asked.contains(request))
+    }
+
+    /// Notes it.
+    pub(crate) fn note(&self, request: &RequestId) {
+        // A poisoned lock is not possible: nothing panics while it is held.
+        if let Ok(mut asked) = self.0.lock() {
+            if asked.len() == ASKED_KEPT {
+                let _oldest = asked.pop_front();
+            }
+            asked.push_back(request.clone());
+        }
+    }
+}
+
+/// Waits for an event of this request that `wanted` accepts, at most `limit` long.
+pub(crate) async fn wait_for(
     mut news: News,
-    (request, input): (&RequestId, Input),
+    request: &RequestId,
     wanted: impl Fn(EventCode) -> bool,
     limit: Duration,
 ) -> Result<Event, Status> {
-    ask(operators, input).await?;
     let answer = async {
         loop {
             match news.recv().await {

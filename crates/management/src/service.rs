@@ -24,6 +24,7 @@ use crate::connection_test::{ConnectionTest, TestService};
 use crate::discovery::{self, HealthOfServices};
 use crate::events::Events;
 use crate::failover::Failover;
+use crate::requests::Asked;
 use crate::socket;
 
 /// Calls at the same time on one connection; a tool that wants more waits.
@@ -109,6 +110,7 @@ impl Management {
             plugins,
             started,
             stop: stop.clone(),
+            asked: Asked::default(),
             behind_forwarder,
         };
         let events = Events { journal, stop: stop.clone() };
