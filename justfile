@@ -27,6 +27,10 @@ sim *ARGS:
 e2e *ARGS:
     cargo test --package onduty --test processes --test netns {{ARGS}}
 
+# The wire contract as others see it: `buf lint`, and a client in Python that operates a real pair (needs pip).
+conformance *ARGS:
+    tests/conformance/run {{ARGS}}
+
 # Write everything generated anew: the wire's code and the generated documents.
 gen:
     cargo xtask codegen

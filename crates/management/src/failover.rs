@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::requests::{ask, ask_and_see, ask_and_wait, request_id};
+use crate::requests::{Asked, answered, ask, ask_and_see, request_id, wait_for};
 
 /// A watcher gets at most ten statuses in a second.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
@@ -46,6 +46,8 @@ pub(crate) struct Failover {
     pub(crate) plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     pub(crate) started: BootTime,
     pub(crate) stop: CancellationToken,
+    /// The switchovers that were asked for here.
+    pub(crate) asked: Asked,
     /// The socket's callers are forwarders.
     pub(crate) behind_forwarder: bool,
 }
@@ -82,9 +84,14 @@ impl FailoverService for Failover {
         request: Request<wire::SwitchoverRequest>,
     ) -> Result<Response<wire::SwitchoverResponse>, Status> {
         let wire::SwitchoverRequest { request_id: given, check_only } = request.into_inner();
+        let named = !given.is_empty() && !check_only;
         let request = request_id(given)?;
+        let news = self.journal.subscribe();
+        if named && let Some(event) = answered(&self.journal, &request, ends_a_switchover).await {
+            return self.switched(request, event);
+        }
         let view = Arc::clone(&self.operators.view().borrow());
-        let joins = under_way(&view, &request);
+        let joins = self.asked.knows(&request) || under_way(&view, &request);
         if let Some(why) = view.switchover_blocked.as_ref().filter(|_| !joins) {
             return Err(Status::failed_precondition(why.clone()));
         }
@@ -96,15 +103,12 @@ impl FailoverService for Failover {
                 gap: None,
             }));
         }
-        let input = Input::SwitchoverRequested { request: request.clone() };
-        let event = ask_and_wait(
-            &self.operators,
-            &self.journal,
-            (&request, input),
-            ends_a_switchover,
-            LONGEST_SWITCHOVER,
-        )
-        .await?;
+        // Who joins only waits: asking again in the middle of a move would be refused under the very same id.
+        if !joins {
+            self.asked.note(&request);
+            ask(&self.operators, Input::SwitchoverRequested { request: request.clone() }).await?;
+        }
+        let event = wait_for(news, &request, ends_a_switchover, LONGEST_SWITCHOVER).await?;
         self.switched(request, event)
     }
 
@@ -159,11 +163,19 @@ impl FailoverService for Failover {
         &self,
         request: Request<wire::TakeOverRequest>,
     ) -> Result<Response<wire::TakeOverResponse>, Status> {
-        let request = request_id(request.into_inner().request_id)?;
-        let input = Input::TakeoverRequested { request: request.clone() };
-        let event =
-            ask_and_wait(&self.operators, &self.journal, (&request, input), |_any| true, TAKEOVER_ANSWER)
-                .await?;
+        let given = request.into_inner().request_id;
+        let named = !given.is_empty();
+        let request = request_id(given)?;
+        let news = self.journal.subscribe();
+        let before = if named { answered(&self.journal, &request, |_any| true).await } else { None };
+        let event = match before {
+            Some(event) => event,
+            None => {
+                let input = Input::TakeoverRequested { request: request.clone() };
+                ask(&self.operators, input).await?;
+                wait_for(news, &request, |_any| true, TAKEOVER_ANSWER).await?
+            }
+        };
         if event.code == EventCode::RequestRefused {
             return Err(Status::failed_precondition(event.sentence));
         }

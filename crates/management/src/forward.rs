@@ -28,6 +28,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::transport::{Channel, Server};
+use tonic_health::pb::health_server;
+use tonic_reflection::pb::v1::server_reflection_server as reflection;
+use tonic_reflection::pb::v1alpha::server_reflection_server as reflection_alpha;
 use tower::ServiceExt as _;
 
 use crate::failover::{CALLER, caller};
@@ -67,7 +70,10 @@ impl Forwarder {
         let serving = Server::builder()
             .add_service(Forward::<FailoverService>::new(channel.clone()))
             .add_service(Forward::<EventsService>::new(channel.clone()))
-            .add_service(Forward::<ConnectionTestService>::new(channel))
+            .add_service(Forward::<ConnectionTestService>::new(channel.clone()))
+            .add_service(Forward::<Health>::new(channel.clone()))
+            .add_service(Forward::<Reflection>::new(channel.clone()))
+            .add_service(Forward::<ReflectionAlpha>::new(channel))
             .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
         let drained = async {
             stop.cancelled().await;
@@ -97,7 +103,10 @@ macro_rules! named {
 named! {
     FailoverService => failover_service_server,
     EventsService => events_service_server,
-    ConnectionTestService => connection_test_service_server
+    ConnectionTestService => connection_test_service_server,
+    Health => health_server,
+    Reflection => reflection,
+    ReflectionAlpha => reflection_alpha
 }
 
 /// One service, handed on.

@@ -18,10 +18,13 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::connection_test::{ConnectionTest, TestService};
+use crate::discovery::{self, HealthOfServices};
 use crate::events::Events;
 use crate::failover::Failover;
+use crate::requests::Asked;
 use crate::socket;
 
 /// Calls at the same time on one connection; a tool that wants more waits.
@@ -65,8 +68,14 @@ pub enum BuildError {
 
 /// Why management ended by itself.
 #[derive(Debug, Error)]
-#[error("serving operators")]
-pub struct RunError(#[from] tonic::transport::Error);
+pub enum RunError {
+    /// The server failed.
+    #[error("serving operators")]
+    Serving(#[from] tonic::transport::Error),
+    /// What tools are to be shown makes no sense.
+    #[error("making the reflection service")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
 
 /// The operators' services of one node.
 #[derive(Debug)]
@@ -101,16 +110,22 @@ impl Management {
             plugins,
             started,
             stop: stop.clone(),
+            asked: Asked::default(),
             behind_forwarder,
         };
         let events = Events { journal, stop: stop.clone() };
         let test = TestService { test: connection_test, stop: stop.clone() };
+        let health = HealthOfServices { stop: stop.clone() };
+        let (reflection, reflection_alpha) = discovery::reflections()?;
         let (accepting, callers) = socket::accept(listener, stop.clone());
         let serving = Server::builder()
             .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
             .add_service(FailoverServiceServer::new(failover).max_decoding_message_size(LARGEST_REQUEST))
             .add_service(EventsServiceServer::new(events).max_decoding_message_size(LARGEST_REQUEST))
             .add_service(ConnectionTestServiceServer::new(test).max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(HealthServer::new(health).max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(reflection.max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(reflection_alpha.max_decoding_message_size(LARGEST_REQUEST))
             .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
         let drained = async {
             stop.cancelled().await;
@@ -122,6 +137,6 @@ impl Management {
             () = async { accepting.await; std::future::pending().await } => Ok(()),
             () = drained => Ok(()),
         };
-        outcome.map_err(RunError)
+        outcome.map_err(RunError::from)
     }
 }

@@ -1,6 +1,7 @@
 //! The operators' services over a real unix socket, with the real machine behind them and a peer that never comes.
 #![allow(clippy::unwrap_used)]
 
+mod discovery;
 mod forward;
 
 use std::os::unix::fs::PermissionsExt;
@@ -214,6 +215,12 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
     let taken = client.take_over(TakeOverRequest { request_id: String::new() });
     let refused = timeout(LIMIT, taken).await.unwrap();
     assert!(refused.as_ref().is_err_and(|status| status.code() == Code::FailedPrecondition), "{refused:?}");
+    // The same request again is answered as before, and at once: it is not carried out a second time.
+    let again = || TakeOverRequest { request_id: "again".to_owned() };
+    let first = timeout(LIMIT, client.take_over(again())).await.unwrap().unwrap_err();
+    let second = timeout(LIMIT, client.take_over(again())).await.unwrap().unwrap_err();
+    assert_eq!((first.code(), first.message()), (second.code(), second.message()));
+    assert_eq!(first.code(), Code::FailedPrecondition, "{first:?}");
     let mut test = ConnectionTestServiceClient::new(node.channel().await);
     let refused = test.test(TestRequest {}).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, "dials nobody"));

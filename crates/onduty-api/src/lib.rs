@@ -33,5 +33,8 @@ pub mod unix_channel;
 pub use generated::onduty as wire;
 pub use invalid::Invalid;
 
+/// The descriptors of `proto/` and what it imports, as a serialised `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.binpb");
+
 /// The largest message either side of the link accepts, in bytes; a full report with 64 plugins stays below half.
 pub const MAX_LINK_MESSAGE: usize = 64 * 1024;

@@ -297,9 +297,17 @@ pub mod heartbeat_service_client {
         /// The order of frames is fixed: Hello, Challenge, ClientProof, ServerProof, then Beats in both directions.
         /// A peer that has proved the key but does not fit (role, mode, timing) still exchanges beats.
         ///
+        /// Who may call: anybody who reaches the port; nobody is believed before the proof of the pre-shared key.
+        /// Guarantees: the dialling node proves first; before its proof it changes nothing and learns nothing but this node's
+        /// identity, role and mode. A connection without a proof after 5 s is closed without a word. Beats are state, not
+        /// commands: each replaces the one before, so that a lost one does no harm. A `test_only` caller gets one beat and
+        /// changes nothing.
+        /// Unset: a message without its frame, and an unset field that is not said to mean something when unset, is refused.
         /// Errors: UNAUTHENTICATED (one answer for every cause, unless the caller has shown that it knows the key; then
-        /// google.rpc.ErrorInfo has the reason), DEADLINE_EXCEEDED (no proof within 5 s), INVALID_ARGUMENT (a frame out of
-        /// order or out of bounds), UNAVAILABLE (the node stops).
+        /// google.rpc.ErrorInfo has the reason), INVALID_ARGUMENT (a frame out of order or out of bounds), DEADLINE_EXCEEDED
+        /// (proved, but no beat for a minute, or for four of the peer's takeover times if that is longer), ABORTED (this node
+        /// has closed the session, for example for a newer one), FAILED_PRECONDITION (a second session on one connection),
+        /// UNAVAILABLE (the node stops, or its system gives no random bytes).
         pub async fn session(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SessionRequest>,
@@ -353,9 +361,17 @@ pub mod heartbeat_service_server {
         /// The order of frames is fixed: Hello, Challenge, ClientProof, ServerProof, then Beats in both directions.
         /// A peer that has proved the key but does not fit (role, mode, timing) still exchanges beats.
         ///
+        /// Who may call: anybody who reaches the port; nobody is believed before the proof of the pre-shared key.
+        /// Guarantees: the dialling node proves first; before its proof it changes nothing and learns nothing but this node's
+        /// identity, role and mode. A connection without a proof after 5 s is closed without a word. Beats are state, not
+        /// commands: each replaces the one before, so that a lost one does no harm. A `test_only` caller gets one beat and
+        /// changes nothing.
+        /// Unset: a message without its frame, and an unset field that is not said to mean something when unset, is refused.
         /// Errors: UNAUTHENTICATED (one answer for every cause, unless the caller has shown that it knows the key; then
-        /// google.rpc.ErrorInfo has the reason), DEADLINE_EXCEEDED (no proof within 5 s), INVALID_ARGUMENT (a frame out of
-        /// order or out of bounds), UNAVAILABLE (the node stops).
+        /// google.rpc.ErrorInfo has the reason), INVALID_ARGUMENT (a frame out of order or out of bounds), DEADLINE_EXCEEDED
+        /// (proved, but no beat for a minute, or for four of the peer's takeover times if that is longer), ABORTED (this node
+        /// has closed the session, for example for a newer one), FAILED_PRECONDITION (a second session on one connection),
+        /// UNAVAILABLE (the node stops, or its system gives no random bytes).
         async fn session(
             &self,
             request: tonic::Request<tonic::Streaming<super::SessionRequest>>,
@@ -609,9 +625,13 @@ pub mod connection_test_service_client {
             self
         }
         /// Test dials the configured address afresh, without joining the pair, and streams each step as it ends.
-        /// May be called by whoever may open the unix socket. A failed step is part of the stream, not an error of the call.
         ///
-        /// Errors: FAILED_PRECONDITION (the node has no address to dial).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: nothing about the pair changes. Every step is told, also those that were not tried. A failed step is part
+        /// of the stream, not an error of the call. A caller that leaves ends the test.
+        /// Unset: the request has no fields.
+        /// Errors: FAILED_PRECONDITION (the node has no address to dial), DEADLINE_EXCEEDED (longer than a minute),
+        /// UNAVAILABLE (with the services apart: the process with the driver is away).
         pub async fn test(
             &mut self,
             request: impl tonic::IntoRequest<super::TestRequest>,
@@ -660,9 +680,13 @@ pub mod connection_test_service_server {
             + std::marker::Send
             + 'static;
         /// Test dials the configured address afresh, without joining the pair, and streams each step as it ends.
-        /// May be called by whoever may open the unix socket. A failed step is part of the stream, not an error of the call.
         ///
-        /// Errors: FAILED_PRECONDITION (the node has no address to dial).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: nothing about the pair changes. Every step is told, also those that were not tried. A failed step is part
+        /// of the stream, not an error of the call. A caller that leaves ends the test.
+        /// Unset: the request has no fields.
+        /// Errors: FAILED_PRECONDITION (the node has no address to dial), DEADLINE_EXCEEDED (longer than a minute),
+        /// UNAVAILABLE (with the services apart: the process with the driver is away).
         async fn test(
             &self,
             request: tonic::Request<super::TestRequest>,
