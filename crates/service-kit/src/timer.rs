@@ -51,7 +51,7 @@ impl BootTimer {
             }
             let left = deadline.since(now);
             match &self.kernel {
-                None => tokio::time::sleep(left).await,
+                None => tokio::time::sleep(self.clock.tokio_span(left)).await,
                 Some(timer) => {
                     if let Err(error) = expire(timer, deadline).await {
                         // A wait that ends too early would turn into a busy loop, one that never ends into a

@@ -72,6 +72,12 @@ impl Checks {
         back
     }
 
+    /// Whether plugins ever ran on this node.
+    #[must_use]
+    pub const fn ran_before(&self, node: usize) -> bool {
+        self.last[node].is_some()
+    }
+
     /// How often plugins were started.
     #[must_use]
     pub fn starts(&self, node: usize) -> usize {

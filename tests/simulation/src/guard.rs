@@ -93,7 +93,8 @@ fn due(shared: &Shared, node: usize, clock: &Clock) -> Option<Duration> {
     let host = &world.hosts[node];
     let plugins = host.plugins?;
     let gone = plugins.gone_at.map(|at| at.saturating_sub(now()));
-    let lease = host.hold_until.filter(|_| !plugins.dying).map(|until| until.since(clock.boot()));
+    let lease =
+        host.hold_until.filter(|_| !plugins.dying).map(|until| clock.tokio_span(until.since(clock.boot())));
     gone.into_iter().chain(lease).min()
 }
 
@@ -111,7 +112,9 @@ fn obey(shared: &Shared, node: usize, command: Command, news: &mpsc::Sender<News
         }
         Command::Renumber(epoch) => world.plugins_renumbered(now(), node, epoch),
         Command::Stop => {
-            let takes = world.hosts[node].stop_takes;
+            // What has not ended by then is killed.
+            let host = &world.hosts[node];
+            let takes = host.stop_takes.min(host.stop_grace + host.kill_takes);
             if let Some(plugins) = world.hosts[node].plugins.as_mut()
                 && plugins.gone_at.is_none()
             {

@@ -3,17 +3,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::{Input, Memory, RequestId, State};
+use failover_core::{Input, Memory, RequestId, Rules, State};
 use futures_util::FutureExt;
 use turmoil::Sim;
 
+use crate::chaos::asked;
+use crate::world::BY_HAND;
 use crate::world::{ALPHA, BETA, NAMES, Phase, Shared, World};
 use crate::{Chosen, node};
 
-/// The shortest and longest way of a message: well within the round trip that the guarantees hold for.
-const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(6));
-/// Simulated time per step.
-const TICK: Duration = Duration::from_millis(1);
+/// How a life is simulated, beside its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Simulated time per step. What the two nodes do within a step is not seen by the other before its end.
+    pub tick: Duration,
+    /// The shortest and the longest way of a message; with the tick well within the round trip that the guarantees
+    /// hold for.
+    pub latency: (Duration, Duration),
+    /// By how many millionths each node's clock is too fast.
+    pub drift_ppm: [i32; 2],
+    /// Machines that break a rule.
+    pub rules: Option<Rules>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self { tick: ms(1), latency: (ms(1), ms(6)), drift_ppm: [0; 2], rules: None }
+    }
+}
 
 /// A pair on its simulated network.
 pub struct Pair {
@@ -22,6 +40,9 @@ pub struct Pair {
     pub shared: Shared,
     /// What it goes by.
     pub chosen: Chosen,
+    /// What is to happen, for whoever reads a failure.
+    pub plan: String,
+    latency: (Duration, Duration),
     seed: u64,
     requests: u32,
 }
@@ -40,24 +61,37 @@ impl Pair {
     /// When the settings are refused.
     #[must_use]
     pub fn new(seed: u64, chosen: Chosen) -> Self {
+        Self::on(Terms::default(), seed, chosen)
+    }
+
+    /// The same on other terms.
+    ///
+    /// # Panics
+    ///
+    /// When the settings are refused.
+    #[must_use]
+    pub fn on(terms: Terms, seed: u64, chosen: Chosen) -> Self {
         let mut sim = turmoil::Builder::new()
             .rng_seed(seed)
-            .tick_duration(TICK)
+            .tick_duration(terms.tick)
             .tcp_capacity(1024)
-            .min_message_latency(LATENCY.0)
-            .max_message_latency(LATENCY.1)
+            .min_message_latency(terms.latency.0)
+            .max_message_latency(terms.latency.1)
             .simulation_duration(Duration::from_secs(86_400))
             .epoch(std::time::UNIX_EPOCH)
             .build();
         let shared = Shared::default();
         for host in [ALPHA, BETA] {
+            shared.lock().hosts[host].drift_ppm = terms.drift_ppm[host];
+            shared.lock().hosts[host].rules = terms.rules;
+            shared.lock().hosts[host].stop_grace = chosen.stop_grace;
             let loaded = Arc::new(chosen.load(host).expect("settings that validation accepts"));
             let shared = shared.clone();
             sim.host(NAMES[host], move || node::software(shared.clone(), host, Arc::clone(&loaded)));
         }
         // From a fault to a takeover because of it: a silence, or a whole start-up wait, and what is under way.
-        shared.lock().checks.grace = chosen.silence() + chosen.secondary_wait + Duration::from_millis(500);
-        Self { sim, shared, chosen, seed, requests: 0 }
+        shared.lock().checks.grace = chosen.silence() + chosen.longest_wait() + Duration::from_millis(500);
+        Self { sim, shared, chosen, plan: String::new(), latency: terms.latency, seed, requests: 0 }
     }
 
     /// A pair that is up: the primary active, the secondary on standby.
@@ -68,17 +102,27 @@ impl Pair {
     #[must_use]
     pub fn up(seed: u64, chosen: Chosen) -> Self {
         let mut pair = Self::new(seed, chosen);
-        pair.boot(ALPHA);
-        pair.boot(BETA);
-        pair.until("the primary is active, the secondary on standby", Duration::from_secs(10), |world| {
+        pair.come_up();
+        pair
+    }
+
+    /// Boots both; the primary becomes active, the secondary stands by.
+    ///
+    /// # Panics
+    ///
+    /// When that takes too long.
+    pub fn come_up(&mut self) {
+        self.boot(ALPHA);
+        self.boot(BETA);
+        let within = Duration::from_secs(7) + self.chosen.longest_wait();
+        self.until("the primary is active, the secondary on standby", within, |world| {
             state(world, ALPHA) == Some(State::Active)
                 && state(world, BETA) == Some(State::Standby)
                 && tombstone_promised(world, ALPHA)
         });
         // Until each has said so to the other.
-        let said = pair.chosen.interval * 2;
-        pair.run_for(said);
-        pair
+        let said = self.chosen.interval * 2;
+        self.run_for(said);
     }
 
     // ------------------------------------------------------------------------------------ time
@@ -97,6 +141,7 @@ impl Pair {
         let mut taken_down = Vec::new();
         {
             let mut world = self.shared.lock();
+            world.recorded_what_it_does(now);
             for host in [ALPHA, BETA] {
                 if world.hosts[host].phase == Phase::Manager && world.hosts[host].ended.is_some() {
                     taken_down.push(host);
@@ -160,15 +205,17 @@ impl Pair {
         let told = self.shared.lock().told();
         let states = [ALPHA, BETA].map(|host| state(&self.shared.lock(), host));
         panic!(
-            "at {:?}: {what}\nstates: {states:?}\n{told}settings: {:?}\nseed: {}\nthe same again: ONDUTY_SIM_SEED={}\n",
+            "at {:?}: {what}\nstates: {states:?}\n{told}{}settings: {:?}\nseed: {}\nthe same again: ONDUTY_SIM_SEED={}\n",
             self.now(),
+            self.plan,
             self.chosen,
             self.seed,
             self.seed
         );
     }
 
-    fn note(&self, node: usize, what: &str) {
+    /// Says what was done to a node.
+    pub fn note(&self, node: usize, what: &str) {
         self.shared.lock().note(self.now(), node, what);
     }
 
@@ -240,6 +287,9 @@ impl Pair {
         self.note(host, "* SIGTERM");
         let stop = {
             let mut world = self.shared.lock();
+            if world.hosts[host].phase != Phase::Manager {
+                return;
+            }
             world.hosts[host].stopping = true;
             world.hosts[host].stop.clone()
         };
@@ -258,6 +308,7 @@ impl Pair {
         let mut world = self.shared.lock();
         world.hosts[host].memory = Memory::default();
         world.hosts[host].reserved_up_to = None;
+        world.hosts[host].disk_lost_at = Some(self.now());
     }
 
     // ------------------------------------------------------------------------------------ network
@@ -308,6 +359,21 @@ impl Pair {
         self.shared.lock().rejecting = rejecting;
     }
 
+    /// Messages take up to so long, more than the guarantees allow for; `None`: as long as they should.
+    pub fn lag(&mut self, most: Option<Duration>) {
+        let lagging = most.is_some();
+        if lagging || self.shared.lock().lagging {
+            self.note(
+                ALPHA,
+                &most.map_or("* messages are as quick as before".to_owned(), |most| {
+                    format!("* messages take up to {most:?}")
+                }),
+            );
+        }
+        self.shared.lock().lagging = lagging;
+        self.sim.set_max_message_latency(most.unwrap_or(self.latency.1).max(self.latency.0));
+    }
+
     /// Whether something is on its way from this host.
     pub fn under_way_from(&self, host: usize) -> bool {
         let from = self.sim.lookup(NAMES[host]);
@@ -337,6 +403,26 @@ impl Pair {
         self.requests += 1;
         let request = RequestId(format!("move-{}", self.requests));
         self.ask(host, Input::SwitchoverRequested { request });
+    }
+
+    /// `onduty takeover`.
+    pub fn take_over(&mut self, host: usize) {
+        self.requests += 1;
+        let request = RequestId(format!("{BY_HAND}{}", self.requests));
+        asked(self, host, "* a person takes over", Input::TakeoverRequested { request });
+    }
+
+    /// `onduty maintenance on`, for so many seconds.
+    pub fn maintenance(&mut self, host: usize, seconds: u64) {
+        let until_unix = node::UNIX + self.now().as_secs() + seconds;
+        let (reason, by) = ("a new pump".to_owned(), "somebody".to_owned());
+        let set = Input::MaintenanceSet { reason, by, until_unix };
+        asked(self, host, &format!("* maintenance for {seconds} s"), set);
+    }
+
+    /// `onduty maintenance off`.
+    pub fn maintenance_off(&mut self, host: usize) {
+        asked(self, host, "* no more maintenance", Input::MaintenanceCleared { by: "somebody".to_owned() });
     }
 
     /// A stop without a hand-over.
@@ -384,6 +470,7 @@ impl Pair {
     pub fn mend(&mut self) {
         self.note(ALPHA, "* everything is mended");
         self.reject(false);
+        self.lag(None);
         self.cut([false; 2]);
         if self.shared.lock().held {
             self.release();
@@ -396,6 +483,12 @@ impl Pair {
             world.hosts[host].write_takes = Some(Duration::from_millis(2));
         }
         self.restart();
+        for host in [ALPHA, BETA] {
+            let set = self.shared.lock().hosts[host].in_maintenance();
+            if set {
+                self.maintenance_off(host);
+            }
+        }
     }
 
     /// Starts whatever does not run, or comes to its end because it was asked to.
@@ -429,6 +522,7 @@ impl Pair {
     fn comes_to_rest(&mut self) {
         // A return may follow, with its own hand-over; after it nothing moves any more.
         let more = self.chosen.healing();
+        let move_over = self.chosen.start_within + self.chosen.stop_grace;
         let calm = self.chosen.stable_for + self.chosen.silence() * 2 + Duration::from_millis(300);
         let end = self.now() + more;
         let mut since = self.now();
@@ -436,7 +530,7 @@ impl Pair {
             if !settled(&self.shared.lock()) {
                 since = self.now();
             }
-            if self.now() > end + calm {
+            if self.now() > end + move_over + calm {
                 self.fail("I8: the pair does not come to rest");
             }
             self.step();

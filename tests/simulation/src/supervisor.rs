@@ -178,9 +178,10 @@ impl Supervisor {
         let Phase::Running { epoch } = self.phase else { return };
         let fails = {
             let mut world = self.shared.lock();
-            let left = &mut world.hosts[self.node].failing_starts;
-            let fails = *left > 0;
-            *left = left.saturating_sub(1);
+            let host = &mut world.hosts[self.node];
+            let fails = host.failing_starts > 0;
+            host.failing_starts = host.failing_starts.saturating_sub(1);
+            host.failed_in_a_row = if fails { host.failed_in_a_row + 1 } else { 0 };
             fails
         };
         if fails {
