@@ -64,6 +64,7 @@ pub async fn beside(
     mut commands: mpsc::Receiver<Command>,
     news: mpsc::Sender<News>,
 ) {
+    let died = std::sync::Arc::clone(&shared.lock().hosts[node].guard_died);
     loop {
         let wake = due(&shared, node, &clock);
         let sleeping = async {
@@ -82,6 +83,7 @@ pub async fn beside(
                     return reap(&shared, node).await;
                 }
             },
+            () = died.notified() => die(&shared, node, &news),
             () = sleeping => look(&shared, node, &clock, &news),
         }
     }
@@ -127,6 +129,15 @@ fn obey(shared: &Shared, node: usize, command: Command, news: &mpsc::Sender<News
             let _ = news.try_send(News::Buried(secret));
         }
     }
+}
+
+/// The guard is killed: its containment ends the plugins, its secret is gone, and the supervisor starts another.
+fn die(shared: &Shared, node: usize, news: &mpsc::Sender<News>) {
+    let mut world = shared.lock();
+    world.hosts[node].secret = None;
+    let Some(plugins) = world.hosts[node].plugins.filter(|plugins| !plugins.dying) else { return };
+    world.kill_plugins(now(), node);
+    let _ = news.try_send(News::Fired(plugins.epoch));
 }
 
 fn look(shared: &Shared, node: usize, clock: &Clock, news: &mpsc::Sender<News>) {

@@ -302,13 +302,35 @@ impl Pair {
         self.shared.lock().set_frozen(host, frozen);
     }
 
-    /// The disk is lost with everything on it.
-    pub fn lose_disk(&mut self, host: usize) {
-        self.note(host, "* the disk is lost");
+    /// What the machine remembered, the epochs, or both are gone from the disk.
+    pub fn lose_disk(&mut self, host: usize, memory: bool, epochs: bool) {
+        let what = match (memory, epochs) {
+            (true, true) => "* the disk is lost",
+            (true, false) => "* the memory on the disk is lost",
+            (false, _) => "* the epochs on the disk are lost",
+        };
+        self.note(host, what);
         let mut world = self.shared.lock();
-        world.hosts[host].memory = Memory::default();
-        world.hosts[host].reserved_up_to = None;
-        world.hosts[host].disk_lost_at = Some(self.now());
+        let host = &mut world.hosts[host];
+        if memory {
+            host.memory = Memory::default();
+        }
+        if epochs {
+            host.reserved_up_to = None;
+            host.disk_lost_at = Some(self.sim.elapsed());
+        }
+    }
+
+    /// A plugin that ran ends by itself.
+    pub fn plugin_dies(&mut self, host: usize) {
+        self.note(host, "* a plugin ends by itself");
+        self.shared.lock().hosts[host].plugin_died.notify_one();
+    }
+
+    /// The guard is killed; its containment ends the plugins.
+    pub fn guard_dies(&mut self, host: usize) {
+        self.note(host, "* the guard is killed");
+        self.shared.lock().hosts[host].guard_died.notify_one();
     }
 
     // ------------------------------------------------------------------------------------ network

@@ -105,6 +105,10 @@ pub struct Host {
     pub stop: CancellationToken,
     /// News of the preflight for the supervisor.
     pub preflight: Arc<tokio::sync::Notify>,
+    /// A plugin has ended by itself.
+    pub plugin_died: Arc<tokio::sync::Notify>,
+    /// The guard was killed.
+    pub guard_died: Arc<tokio::sync::Notify>,
     /// It was asked to end.
     pub stopping: bool,
     /// How the process ended by itself.
@@ -139,6 +143,8 @@ impl Host {
             operators: None,
             stop: CancellationToken::new(),
             preflight: Arc::default(),
+            plugin_died: Arc::default(),
+            guard_died: Arc::default(),
             stopping: false,
             ended: None,
         }

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use failover_core::Rules;
-use simulation::chaos::{Plan, live, outcome, seed_fails, shrink};
+use simulation::chaos::{Plan, Weather, live, outcome, seed_fails, shrink};
 
 /// Between two lines of progress.
 const TELLS_EVERY: Duration = Duration::from_secs(30);
@@ -112,6 +112,9 @@ fn many(wanted: &Wanted) -> ExitCode {
         match outcome(&plan, None) {
             Ok(ended) => {
                 steps_back += u64::from(ended.steps_back > 0);
+                if ended.steps_back > 0 && plan.weather == Weather::Fair {
+                    println!("seed {seed}: an epoch stepped back in fair weather");
+                }
                 lived += ended.lasted;
             }
             Err(failure) => {

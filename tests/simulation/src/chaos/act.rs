@@ -71,6 +71,8 @@ pub(super) fn act(pair: &mut Pair, deed: Deed) {
             pair.note(host, &format!("* an ordered stop takes {takes} ms"));
             pair.shared.lock().hosts[host].stop_takes = ms(takes);
         }
+        Deed::PluginDies(host) => pair.plugin_dies(host),
+        Deed::GuardDies(host) => pair.guard_dies(host),
         Deed::Cut(_)
         | Deed::CutFor(..)
         | Deed::LoseFor(_)
@@ -161,13 +163,17 @@ fn die(pair: &mut Pair, host: usize, death: Death) {
     match death {
         Death::Killed => pair.kill(host),
         Death::PowerLost => pair.power_off(host),
-        Death::DiskLost => {
+        Death::DiskLost | Death::EpochsLost => {
             pair.power_off(host);
-            // Epochs after a lost disk begin at the second of the loss: a disk is not lost twice within one.
+            // Epochs after a loss begin at the second of the clock: a disk is not lost twice within one.
             let lost = pair.shared.lock().hosts[host].disk_lost_at;
             if lost.is_none_or(|lost| pair.now() >= lost + Duration::from_secs(2)) {
-                pair.lose_disk(host);
+                pair.lose_disk(host, death == Death::DiskLost, true);
             }
+        }
+        Death::MemoryLost => {
+            pair.power_off(host);
+            pair.lose_disk(host, true, false);
         }
     }
 }
@@ -203,16 +209,24 @@ fn come(world: &World, moment: Moment) -> bool {
 /// not from their arrival: it acts in time.
 fn die_unheard(pair: &mut Pair, held: Duration, late: Duration) {
     let silence = pair.chosen.silence();
-    let calm = {
-        let world = pair.shared.lock();
-        let since = world.checks.last_in_the_way.is_none_or(|last| pair.now() >= last + silence * 2);
-        since && !world.in_the_way() && settled(&world) && world.hosts.iter().all(is_sound)
-    };
-    if !calm {
+    mend_network(pair);
+    thaw(pair);
+    let patience = pair.chosen.longest_wait() + silence * 2;
+    let calm = |world: &World| settled(world) && world.hosts.iter().all(is_sound);
+    if !pair.waited(patience, calm) {
+        return;
+    }
+    // What the faults before have set in motion is over.
+    pair.run_for(silence * 2);
+    if !calm(&pair.shared.lock()) {
         return;
     }
     let survivor = if pair.states()[ALPHA] == Some(State::Active) { BETA } else { ALPHA };
     let within = acts_after(&pair.chosen, survivor);
+    let heartbeat = pair.now() + pair.chosen.interval * 2;
+    while !pair.under_way_from(1 - survivor) && pair.now() < heartbeat {
+        pair.run_for(ms(1));
+    }
     pair.hold();
     pair.run_for(held);
     pair.power_off(1 - survivor);

@@ -16,6 +16,10 @@ pub enum Death {
     PowerLost,
     /// The host loses power and its disk.
     DiskLost,
+    /// The host loses power, and what the machine remembered is gone; the epochs are there.
+    MemoryLost,
+    /// The host loses power, and the file of epochs is gone; what the machine remembered is there.
+    EpochsLost,
 }
 
 /// Where in a procedure.
@@ -109,6 +113,10 @@ pub enum Deed {
     Disk(usize, Option<u64>),
     /// Ordered stops take so long.
     SlowStops(usize, u64),
+    /// A plugin that ran ends.
+    PluginDies(usize),
+    /// The guard is killed, and its containment ends the plugins.
+    GuardDies(usize),
     /// Nothing passes from these.
     Cut([bool; 2]),
     /// The same for so long.
@@ -130,7 +138,13 @@ fn node(dice: &mut Dice) -> usize {
 }
 
 fn death(dice: &mut Dice) -> Death {
-    dice.pick(&[Death::Killed, Death::Killed, Death::PowerLost, Death::PowerLost, Death::DiskLost])
+    match dice.within(0, 100) {
+        0..42 => Death::Killed,
+        42..82 => Death::PowerLost,
+        82..92 => Death::DiskLost,
+        92..96 => Death::MemoryLost,
+        _ => Death::EpochsLost,
+    }
 }
 
 fn die_at(dice: &mut Dice) -> Deed {
@@ -164,7 +178,8 @@ fn die_at(dice: &mut Dice) -> Deed {
 pub(super) fn draw_fair(dice: &mut Dice, silence: u64) -> Deed {
     let span = |dice: &mut Dice| dice.within(1, 2 * silence);
     match dice.within(0, 100) {
-        0..10 => Deed::Die(node(dice), death(dice)),
+        0..8 => Deed::Die(node(dice), death(dice)),
+        8..10 => Deed::GuardDies(node(dice)),
         10..26 => die_at(dice),
         26..34 => Deed::Boot(node(dice)),
         34..46 => Deed::BootBoth,
@@ -180,8 +195,9 @@ pub(super) fn draw_fair(dice: &mut Dice, silence: u64) -> Deed {
         82..85 => Deed::Maintenance(node(dice), dice.within(1, 20)),
         85..87 => Deed::MaintenanceOff(node(dice)),
         87..91 => Deed::Unfit(node(dice), dice.chance(50)),
-        91..94 => Deed::FailStarts(node(dice), u32::try_from(dice.within(1, 3)).unwrap()),
-        94..98 => {
+        91..93 => Deed::FailStarts(node(dice), u32::try_from(dice.within(1, 3)).unwrap()),
+        93..95 => Deed::PluginDies(node(dice)),
+        95..98 => {
             let takes = dice.within(2, 2500);
             Deed::Disk(node(dice), dice.chance(75).then_some(takes))
         }
@@ -201,7 +217,7 @@ pub(super) fn draw_foul(dice: &mut Dice, silence: u64) -> Deed {
         78..81 => Deed::Hold,
         81..84 => Deed::RejectFor(span(dice)),
         84..87 => Deed::Lag(dice.within(1, silence)),
-        87..90 => Deed::DieUnheard { held_ms: dice.within(0, silence / 4 + 1), late_ms: span(dice) / 4 },
+        87..93 => Deed::DieUnheard { held_ms: dice.within(0, silence / 4 + 1), late_ms: span(dice) / 4 },
         _ => Deed::MendNetwork,
     }
 }
