@@ -269,6 +269,9 @@ impl Pair {
             world.hosts[host].secret = None;
             world.hosts[host].phase = Phase::Off;
             world.plugins_end(now, host);
+            if world.hosts[host].memory.last_held < world.checks.last_of(host) {
+                world.checks.forget(now);
+            }
         }
         self.sim.crash(NAMES[host]);
         if !held {
@@ -311,6 +314,7 @@ impl Pair {
         };
         self.note(host, what);
         let mut world = self.shared.lock();
+        world.checks.forget(self.sim.elapsed());
         let host = &mut world.hosts[host];
         if memory {
             host.memory = Memory::default();
