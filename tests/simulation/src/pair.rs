@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::{Input, Memory, RequestId, Rules, State};
-use futures_util::FutureExt;
+use failover_core::{Memory, Rules, State};
 use turmoil::Sim;
 
-use crate::chaos::asked;
-use crate::world::BY_HAND;
 use crate::world::{ALPHA, BETA, NAMES, Phase, Shared, World};
 use crate::{Chosen, node};
+
+mod faults;
+mod people;
 
 /// How a life is simulated, beside its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,137 +335,6 @@ impl Pair {
     pub fn guard_dies(&mut self, host: usize) {
         self.note(host, "* the guard is killed");
         self.shared.lock().hosts[host].guard_died.notify_one();
-    }
-
-    // ------------------------------------------------------------------------------------ network
-
-    /// Nothing passes from these hosts to the other one; everything passes from the rest.
-    pub fn cut(&mut self, from: [bool; 2]) {
-        let what = match from {
-            [true, true] => "* the link is cut",
-            [true, false] => "* nothing passes from alpha to beta",
-            [false, true] => "* nothing passes from beta to alpha",
-            [false, false] => "* the link is mended",
-        };
-        self.note(ALPHA, what);
-        self.apply(from);
-    }
-
-    fn apply(&mut self, from: [bool; 2]) {
-        self.shared.lock().cut = from;
-        for (host, cut) in from.into_iter().enumerate() {
-            if cut {
-                self.sim.partition_oneway(NAMES[host], NAMES[1 - host]);
-            } else {
-                self.sim.repair_oneway(NAMES[host], NAMES[1 - host]);
-            }
-        }
-    }
-
-    /// Holds every message back.
-    pub fn hold(&mut self) {
-        self.note(ALPHA, "* messages are held back");
-        self.shared.lock().held = true;
-        self.sim.hold(NAMES[ALPHA], NAMES[BETA]);
-    }
-
-    /// Delivers what was held back.
-    pub fn release(&mut self) {
-        self.note(ALPHA, "* messages are released");
-        self.shared.lock().held = false;
-        self.sim.release(NAMES[ALPHA], NAMES[BETA]);
-    }
-
-    /// A firewall resets every connection and refuses every new one; or it stops to.
-    pub fn reject(&mut self, rejecting: bool) {
-        self.note(
-            ALPHA,
-            if rejecting { "* a firewall rejects everything" } else { "* the firewall lets pass" },
-        );
-        self.shared.lock().rejecting = rejecting;
-    }
-
-    /// Messages take up to so long, more than the guarantees allow for; `None`: as long as they should.
-    pub fn lag(&mut self, most: Option<Duration>) {
-        let lagging = most.is_some();
-        if lagging || self.shared.lock().lagging {
-            self.note(
-                ALPHA,
-                &most.map_or("* messages are as quick as before".to_owned(), |most| {
-                    format!("* messages take up to {most:?}")
-                }),
-            );
-        }
-        self.shared.lock().lagging = lagging;
-        self.sim.set_max_message_latency(most.unwrap_or(self.latency.1).max(self.latency.0));
-    }
-
-    /// Whether something is on its way from this host.
-    pub fn under_way_from(&self, host: usize) -> bool {
-        let from = self.sim.lookup(NAMES[host]);
-        let mut found = false;
-        self.sim.links(|links| {
-            for mut link in links {
-                found |= link.any(|message| message.pair().0.ip() == from);
-            }
-        });
-        found
-    }
-
-    // ------------------------------------------------------------------------------------ people
-
-    /// Hands an input of an operator to a node.
-    pub fn ask(&mut self, host: usize, input: Input) {
-        let operators = self.shared.lock().hosts[host].operators.clone();
-        if let Some(operators) = operators {
-            // The queue of operators is empty, as there is one.
-            let _ = operators.ask(input).now_or_never();
-        }
-    }
-
-    /// `onduty switchover`.
-    pub fn switchover(&mut self, host: usize) {
-        self.note(host, "* a switchover is asked for");
-        self.requests += 1;
-        let request = RequestId(format!("move-{}", self.requests));
-        self.ask(host, Input::SwitchoverRequested { request });
-    }
-
-    /// `onduty takeover`.
-    pub fn take_over(&mut self, host: usize) {
-        self.requests += 1;
-        let request = RequestId(format!("{BY_HAND}{}", self.requests));
-        asked(self, host, "* a person takes over", Input::TakeoverRequested { request });
-    }
-
-    /// `onduty maintenance on`, for so many seconds.
-    pub fn maintenance(&mut self, host: usize, seconds: u64) {
-        let until_unix = node::UNIX + self.now().as_secs() + seconds;
-        let (reason, by) = ("a new pump".to_owned(), "somebody".to_owned());
-        let set = Input::MaintenanceSet { reason, by, until_unix };
-        asked(self, host, &format!("* maintenance for {seconds} s"), set);
-    }
-
-    /// `onduty maintenance off`.
-    pub fn maintenance_off(&mut self, host: usize) {
-        asked(self, host, "* no more maintenance", Input::MaintenanceCleared { by: "somebody".to_owned() });
-    }
-
-    /// A stop without a hand-over.
-    pub fn stop_plainly(&mut self, host: usize) {
-        self.note(host, "* a plain stop is asked for");
-        if self.shared.lock().hosts[host].operators.is_some() {
-            self.shared.lock().hosts[host].stopping = true;
-            self.ask(host, Input::StopRequested { handover: false });
-        }
-    }
-
-    /// What the preflight finds from now on.
-    pub fn set_unfit(&mut self, host: usize, unfit: bool) {
-        self.note(host, if unfit { "* the plugin's program is missing" } else { "* the program is back" });
-        let mut world = self.shared.lock();
-        world.hosts[host].unfit = unfit.then(|| "bridge: the program is missing".to_owned());
-        world.hosts[host].preflight.notify_one();
     }
 
     // ------------------------------------------------------------------------------------ what must hold

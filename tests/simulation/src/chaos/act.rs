@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use failover_core::{Input, State};
+use failover_core::State;
 
 use super::deed::{Beginning, Death, Deed, Moment};
 use crate::pair::{settled, state};
@@ -49,12 +49,12 @@ pub(super) fn act(pair: &mut Pair, deed: Deed) {
             thaw(pair);
         }
         Deed::Thaw => thaw(pair),
-        Deed::Switchover(_)
-        | Deed::TakeOver(_)
-        | Deed::Terminate(_)
-        | Deed::StopPlainly(_)
-        | Deed::Maintenance(..)
-        | Deed::MaintenanceOff(_) => people(pair, deed),
+        Deed::Switchover(host) => pair.switchover(host),
+        Deed::TakeOver(host) => pair.take_over(host),
+        Deed::Terminate(host) => pair.terminate(host),
+        Deed::StopPlainly(host) => pair.stop_plainly(host),
+        Deed::Maintenance(host, seconds) => pair.maintenance(host, seconds),
+        Deed::MaintenanceOff(host) => pair.maintenance_off(host),
         Deed::Unfit(host, unfit) => pair.set_unfit(host, unfit),
         Deed::FailStarts(host, times) => {
             pair.note(host, &format!("* the next {times} starts fail"));
@@ -63,7 +63,10 @@ pub(super) fn act(pair: &mut Pair, deed: Deed) {
         Deed::Disk(host, takes) => {
             pair.note(
                 host,
-                &takes.map_or("* the disk is full".to_owned(), |takes| format!("* a write takes {takes} ms")),
+                &takes.map_or_else(
+                    || "* the disk is full".to_owned(),
+                    |takes| format!("* a write takes {takes} ms"),
+                ),
             );
             pair.shared.lock().hosts[host].write_takes = takes.map(ms);
         }
@@ -73,46 +76,20 @@ pub(super) fn act(pair: &mut Pair, deed: Deed) {
         }
         Deed::PluginDies(host) => pair.plugin_dies(host),
         Deed::GuardDies(host) => pair.guard_dies(host),
-        Deed::Cut(_)
-        | Deed::CutFor(..)
-        | Deed::LoseFor(_)
-        | Deed::Hold
-        | Deed::RejectFor(_)
-        | Deed::Lag(_)
-        | Deed::MendNetwork => network(pair, deed),
-    }
-}
-
-fn people(pair: &mut Pair, deed: Deed) {
-    match deed {
-        Deed::Switchover(host) => pair.switchover(host),
-        Deed::TakeOver(host) => pair.take_over(host),
-        Deed::Terminate(host) => pair.terminate(host),
-        Deed::StopPlainly(host) => pair.stop_plainly(host),
-        Deed::Maintenance(host, seconds) => pair.maintenance(host, seconds),
-        Deed::MaintenanceOff(host) => pair.maintenance_off(host),
-        _ => unreachable!("{deed:?} is nothing that people do"),
-    }
-}
-
-fn network(pair: &mut Pair, deed: Deed) {
-    let clear = {
-        let world = pair.shared.lock();
-        !world.held && world.cut == [false; 2]
-    };
-    match deed {
-        Deed::Cut(from) if clear => pair.cut(from),
-        Deed::CutFor(from, span) if clear => {
+        // One fault of the network at a time: the simulated network cannot hold back and cut.
+        Deed::Cut(_) | Deed::CutFor(..) | Deed::LoseFor(_) | Deed::Hold if !is_clear(pair) => {}
+        Deed::Cut(from) => pair.cut(from),
+        Deed::CutFor(from, span) => {
             pair.cut(from);
             pair.run_for(ms(span));
             pair.cut([false; 2]);
         }
-        Deed::LoseFor(span) if clear => {
+        Deed::LoseFor(span) => {
             pair.hold();
             pair.run_for(ms(span));
             pair.release();
         }
-        Deed::Hold if clear => pair.hold(),
+        Deed::Hold => pair.hold(),
         Deed::RejectFor(span) => {
             pair.reject(true);
             pair.run_for(ms(span));
@@ -120,9 +97,12 @@ fn network(pair: &mut Pair, deed: Deed) {
         }
         Deed::Lag(most) => pair.lag(Some(ms(most))),
         Deed::MendNetwork => mend_network(pair),
-        // One fault of the network at a time: the simulated network cannot hold back and cut.
-        _ => {}
     }
+}
+
+fn is_clear(pair: &Pair) -> bool {
+    let world = pair.shared.lock();
+    !world.held && world.cut == [false; 2]
 }
 
 /// Whatever is in the way of messages no longer is.
@@ -262,12 +242,4 @@ pub(super) fn must_act(world: &World, node: usize) -> bool {
         && host.failing_starts == 0
         && host.write_takes.is_some_and(|takes| takes < ms(100));
     is_sound(host) && able && (node == ALPHA || host.memory.paired_with.is_some())
-}
-
-/// Sends a request of a person to a node that runs.
-pub(crate) fn asked(pair: &mut Pair, host: usize, what: &str, input: Input) {
-    if runs(pair, host) {
-        pair.note(host, what);
-        pair.ask(host, input);
-    }
 }

@@ -19,5 +19,3 @@ pub use plan::{Pace, Plan, Scene, Weather};
 pub use run::{Ended, live, outcome, seed_fails};
 pub use settings::settings as draw_settings;
 pub use shrink::shrink;
-
-pub(crate) use act::asked;
