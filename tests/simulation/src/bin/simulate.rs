@@ -35,7 +35,7 @@ fn wanted() -> Result<Wanted, String> {
     let mut wanted = Wanted { from: 1, count: 1000, state: None, shrink: None, tell: None, broken: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let value = words.next().ok_or(format!("`{word}` needs a value"))?;
+        let value = words.next().ok_or_else(|| format!("`{word}` needs a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("`{word}` needs a number, not `{value}`"));
         match word.as_str() {
             "--from" => wanted.from = number()?,
