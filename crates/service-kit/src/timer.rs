@@ -58,7 +58,7 @@ impl BootTimer {
             }
             let left = deadline.since(now);
             match &mut self.kernel {
-                None => tokio::time::sleep(left).await,
+                None => tokio::time::sleep(self.clock.tokio_span(left)).await,
                 Some(kernel) => {
                     if let Err(error) = kernel.expire(deadline).await {
                         // A wait that ends too early would turn into a busy loop, one that never ends into a
