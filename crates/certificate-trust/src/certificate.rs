@@ -148,12 +148,16 @@ fn address(bytes: &[u8]) -> String {
     v4.or_else(v6).map_or_else(|| "a damaged address".to_owned(), |address| address.to_string())
 }
 
-/// A stranger's text made harmless: no control characters, no line ends, nothing that reorders a terminal's line,
-/// and not longer than needed.
+/// A stranger's text made harmless: no control characters, no line ends, nothing that reorders a terminal's line, nothing
+/// that looks like the end of a quotation, and not longer than needed.
 pub(crate) fn printable(text: &str) -> String {
-    let is_safe = |c: char| c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
-    let mut shown: String =
-        text.chars().take(MAX_TEXT).map(|c| if is_safe(c) && c != '`' { c } else { '?' }).collect();
+    one_line(text).replace('`', "?")
+}
+
+/// The same of a sentence of ours, which quotes.
+pub(crate) fn one_line(text: &str) -> String {
+    let is_safe = |c: char| c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric() || c == '…';
+    let mut shown: String = text.chars().take(MAX_TEXT).map(|c| if is_safe(c) { c } else { '?' }).collect();
     if text.chars().nth(MAX_TEXT).is_some() {
         shown.push('…');
     }
@@ -193,6 +197,7 @@ mod tests {
         assert_eq!(printable("CN=a\n-----BEGIN CERTIFICATE-----"), "CN=a?-----BEGIN CERTIFICATE-----");
         assert_eq!(printable("\u{1b}[31mred `x` \u{202e}abc"), "?[31mred ?x? ?abc");
         assert_eq!(printable("Zürich 工場"), "Zürich 工場");
+        assert_eq!(one_line("`a`\n`b`"), "`a`?`b`");
         assert_eq!(printable(&"x".repeat(10_000)).chars().count(), MAX_TEXT + 1);
     }
 }

@@ -119,15 +119,19 @@ fn revocation<'a>(crls: &'a [&'a CertRevocationList<'a>]) -> Option<RevocationOp
     )
 }
 
-/// Newest first: webpki takes the first one that an issuer has made.
+/// Err: one cannot be used, and so nobody can say what it revokes.
 fn usable_crls(crls: &[Der]) -> Result<Vec<CertRevocationList<'_>>, Error> {
-    let mut crls: Vec<&Der> = crls.iter().collect();
+    let parse = |der| BorrowedCertRevocationList::from_der(der).map(CertRevocationList::from);
+    newest_first(crls).into_iter().map(parse).collect()
+}
+
+/// webpki takes the first one that an issuer has made.
+fn newest_first(crls: &[Der]) -> Vec<&[u8]> {
+    let mut crls: Vec<&[u8]> = crls.iter().map(Vec::as_slice).collect();
     if crls.len() > 1 {
         crls.sort_by_cached_key(|der| Reverse(this_update(der)));
     }
-    crls.into_iter()
-        .map(|der| BorrowedCertRevocationList::from_der(der).map(CertRevocationList::from))
-        .collect()
+    crls
 }
 
 fn this_update(der: &[u8]) -> i64 {
@@ -148,8 +152,9 @@ pub(crate) fn check_crl(der: &[u8]) -> Result<(), String> {
 pub(crate) fn is_listed(leaf: &[u8], crls: &[Der]) -> bool {
     let der = CertificateDer::from(leaf);
     let Ok(certificate) = EndEntityCert::try_from(&der) else { return false };
-    let newest = usable_crls(crls).unwrap_or_default();
-    let list = newest.iter().find(|crl| crl.issuer() == certificate.issuer());
+    let lists =
+        newest_first(crls).into_iter().filter_map(|der| BorrowedCertRevocationList::from_der(der).ok());
+    let list = lists.map(CertRevocationList::from).find(|crl| crl.issuer() == certificate.issuer());
     list.is_some_and(|crl| !matches!(crl.find_serial(certificate.serial()), Ok(None)))
 }
 

@@ -6,8 +6,8 @@
 //! ```text
 //!   heartbeat-server ─► Acceptor ──┐                       ┌── Connector ◄─ heartbeat-client
 //!                        │         │  TLS 1.3, h2, no      │     │
-//!            OwnIdentity ◄         │  resumption           │     ► PkiStore: trusted/certs read at each dial,
-//!        pki/own, hot reload       │                       │       unknown certificates kept in rejected/
+//!     newest Bundle.own ◄          │  resumption           │     ► decide() with the newest Bundle,
+//!                                  │                       │       unknown certificates to the TrustKeeper
 //!                                  ▼                       ▼
 //!                          (stream, ChannelBinding)  (stream, ChannelBinding)
 //!                                  └──────► proof ◄────────┘
@@ -16,13 +16,17 @@
 //!                              does the peer know the key, on this very connection?
 //! ```
 //!
+//! What is trusted is a [`Bundle`], a snapshot that [`TrustFolders`] makes of the PKI folders and the system's roots whenever they
+//! change; both ends use the newest one they have and wait for nobody. People change the folders through
+//! [`PkiStore`] (`manage/`), or by hand.
+//!
 //! TLS says that nobody outside reads or changes the stream. Trust says whether the certificate is one that an
 //! operator accepted. Only the proof says that the peer is the other half of the pair, and it holds also where trust
 //! is [`TrustMode::All`]: a man in the middle has two TLS connections and so two channel bindings.
 //!
 //! Sources: RFC 8446 (TLS 1.3), RFC 5705 and RFC 8446 §7.5 (exporters), RFC 9266 (`tls-exporter` channel binding),
 //! RFC 5869 (HKDF), RFC 2104 (HMAC), RFC 9106 (Argon2id), RFC 5802 and RFC 7677 (the shape of the proof),
-//! RFC 9257 (external keys), RFC 5280 (certificates), OPC 10000-12 (the PKI folders).
+//! RFC 9257 (external keys), RFC 5280 (certificates and revocation lists), RFC 9525 (names), OPC 10000-12 (the PKI folders).
 
 mod bundle;
 mod certificate;

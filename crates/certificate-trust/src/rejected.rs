@@ -17,7 +17,7 @@ use service_kit::atomic_file;
 
 use crate::Fingerprint;
 use crate::bundle::Unknown;
-use crate::certificate::{CertificateFacts, printable, rfc3339};
+use crate::certificate::{CertificateFacts, one_line, rfc3339};
 use crate::pki::{MAX_FILE, PkiError, PkiStore, list, read_certificates};
 
 /// Certificates kept. Many more than a plant has nodes; a flood of self-made ones pushes out what has not been seen
@@ -51,7 +51,7 @@ pub(crate) fn keep(store: &PkiStore, unknown: &Unknown) -> Kept {
     }
     let first_seen = rfc3339(i64::try_from(unknown.seen_unix).unwrap_or(i64::MAX));
     let words =
-        [("Reason", printable(&unknown.reason).as_str()), ("First seen", &first_seen)].map(line).concat();
+        [("Reason", one_line(&unknown.reason).as_str()), ("First seen", &first_seen)].map(line).concat();
     let text = file_text(der, &words);
     if text.len() > MAX_FILE {
         return Kept::Failed(format!("it would be larger than {MAX_FILE} bytes"));

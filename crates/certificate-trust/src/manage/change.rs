@@ -8,7 +8,7 @@ use service_kit::atomic_file;
 
 use super::look::{read_entries, read_lists};
 use super::{Action, Change, Entry, ManageError, Moved, Place};
-use crate::certificate::{CertificateFacts, printable, rfc3339};
+use crate::certificate::{CertificateFacts, one_line, printable, rfc3339};
 use crate::folders::{MAX_DISTRUSTED, MAX_FILES};
 use crate::pki::{PkiError, PkiStore, list};
 use crate::refusal::Refusal;
@@ -138,7 +138,7 @@ impl PkiStore {
         }
         let path = folder.join(format!("{}.pem", crate::Fingerprint::of(der).to_hex()));
         let decided = rfc3339(i64::try_from(now_unix).unwrap_or(i64::MAX));
-        let words = [("Reason", printable(reason).as_str()), ("Decided", &decided)].map(line).concat();
+        let words = [("Reason", one_line(reason).as_str()), ("Decided", &decided)].map(line).concat();
         atomic_file::write_with_mode(&path, file_text(der, &words).as_bytes(), MODE)
             .map_err(|source| PkiError { operation: "write", path, source }.into())
     }

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use super::{CrlEntry, Entry, Exported, Listing, ManageError, Place};
-use crate::certificate::{CertificateFacts, printable};
+use crate::certificate::{CertificateFacts, one_line, printable};
 use crate::files;
 use crate::folders::{MAX_CRL, MAX_DISTRUSTED, parse_crls};
 use crate::pki::{MAX_FILE, PkiError, PkiStore, list, parse_certificates};
@@ -131,7 +131,7 @@ pub(super) fn read_entries(place: Place, file: &Path) -> Result<Vec<Entry>, Stri
     let line = |name: &str| {
         text.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(|value| printable(value.trim()))
+            .map(|value| one_line(value.trim()))
     };
     let entry = |der: &[u8]| {
         let facts = CertificateFacts::read(der).map_err(|problem| problem.to_string())?;

@@ -1,5 +1,7 @@
 //! What speaks against a certificate that would be accepted: an operator's word, a revocation list, a maze.
 
+use proptest::prelude::{any, prop_assert, proptest};
+
 use super::*;
 
 #[test]
@@ -135,4 +137,36 @@ fn a_maze_of_authorities_is_left_in_time() {
     let (code, _) = Row::new(root.trusted(), leaf).showing(&all).decide();
     assert!(code != CHAIN, "{code}");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// A chain and a list made once, to be damaged many times.
+fn whole() -> &'static (Vec<u8>, Vec<u8>, Vec<u8>) {
+    static MADE: std::sync::OnceLock<(Vec<u8>, Vec<u8>, Vec<u8>)> = std::sync::OnceLock::new();
+    MADE.get_or_init(|| {
+        let root = root();
+        (root.leaf(plain), root.crl(&[43], -1, 30), root.der)
+    })
+}
+
+proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 512, ..Default::default() })]
+
+    /// Damage anywhere in a certificate or a list: never a panic, and never accepted unless nothing was changed.
+    #[test]
+    fn what_was_damaged_is_never_accepted(place in any::<proptest::sample::Index>(), value in any::<u8>(), in_list in any::<bool>()) {
+        let (mut leaf, mut list, root) = whole().clone();
+        let damaged = if in_list { &mut list } else { &mut leaf };
+        let place = place.index(damaged.len());
+        let is_changed = damaged[place] != value;
+        damaged[place] = value;
+        let trusting = Bundle { revision: 1, issuers: vec![root], ..Bundle::default() };
+        let row = Row::new(trusting, leaf).with(|bundle| match parse_crls(&list) {
+            Ok(crls) => bundle.crls = crls,
+            Err(why) => bundle.unreadable_crls = vec![why],
+        });
+        // A list that was changed to another issuer's says nothing of this one.
+        let (code, _) = row.decide();
+        prop_assert!(!is_changed || in_list || code != CHAIN, "{}", code);
+        prop_assert!(is_changed || code == CHAIN, "{}", code);
+    }
 }
