@@ -20,12 +20,14 @@
 )]
 mod generated;
 
+pub mod caller;
 pub mod errors;
 pub mod events;
 pub mod failover;
 pub mod heartbeat;
 mod invalid;
 pub mod plugin;
+pub mod trust;
 pub mod types;
 pub mod unix_channel;
 

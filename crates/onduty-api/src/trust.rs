@@ -1,0 +1,401 @@
+//! `onduty.trust.v1`: what a node shows and trusts, between the services of one node, and the certificates as operators see
+//! them. Whether bytes are a certificate is for `certificate-trust` to say; here they are counted and bounded.
+
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::invalid::{Invalid, bytes, clip, from_timestamp, required, text, to_timestamp};
+use crate::wire::trust::v1 as wire;
+
+/// The largest certificate, key or revocation list, in bytes.
+pub const MAX_DER: usize = 64 * 1024;
+/// Certificates of one kind in a bundle.
+pub const MAX_PER_KIND: usize = 256;
+/// Certificates that a node shows: its own, and those that lead to its issuer.
+pub const MAX_CHAIN: usize = 16;
+/// Notices in one message.
+pub const MAX_NOTICES: usize = 64;
+/// The longest sentence.
+pub const MAX_SENTENCE: usize = 1024;
+/// The longest selector: a fingerprint with a separator after each digit, and blanks around it.
+pub const MAX_SELECTOR: usize = 256;
+/// Sentences about the folders in one answer.
+pub const MAX_PROBLEMS: usize = 64;
+/// The largest bundle message, in bytes.
+pub const MAX_BUNDLE_MESSAGE: usize = 16 * 1024 * 1024;
+/// The largest request of either service, in bytes: one certificate and a sentence.
+pub const MAX_REQUEST: usize = MAX_DER + 8 * 1024;
+/// The largest answer to an operator, in bytes: the list of full folders.
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// The longest subject or issuer in an answer.
+const TEXT: usize = 1024;
+/// The longest name in an answer; host names have at most 253.
+const NAME: usize = 256;
+/// The longest file name in an answer.
+const PATH: usize = 4096;
+/// Names of one certificate in an answer.
+const NAMES: usize = 16;
+
+/// Everything that a node needs for TLS, as bytes. No `Debug` of the key.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct BundleBytes {
+    /// The node's own certificate and those that lead to its issuer, in DER.
+    pub own_chain: Vec<Vec<u8>>,
+    /// Its private key, PKCS #8 in DER.
+    pub own_key: Zeroizing<Vec<u8>>,
+    /// Trusted certificates, in DER.
+    pub trusted: Vec<Vec<u8>>,
+    /// Issuers, in DER.
+    pub issuers: Vec<Vec<u8>>,
+    /// Revocation lists, in DER.
+    pub crls: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for BundleBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_counts(f, [&self.own_chain, &self.trusted, &self.issuers, &self.crls])
+    }
+}
+
+// Written by hand: a derived one would print the private key into whatever log meets the message.
+impl fmt::Debug for wire::Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_counts(f, [&self.own_chain, &self.trusted, &self.issuers, &self.crls])
+    }
+}
+
+fn write_counts(f: &mut fmt::Formatter<'_>, kinds: [&Vec<Vec<u8>>; 4]) -> fmt::Result {
+    let [own_chain, trusted, issuers, crls] = kinds.map(Vec::len);
+    f.debug_struct("Bundle")
+        .field("own_chain", &own_chain)
+        .field("trusted", &trusted)
+        .field("issuers", &issuers)
+        .field("crls", &crls)
+        .finish_non_exhaustive()
+}
+
+/// A change of the certificates that is to be journalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Counted from 1 in each run of the service.
+    pub number: u64,
+    /// When, in milliseconds of the Unix clock.
+    pub unix_ms: u64,
+    /// Who, what, which.
+    pub sentence: String,
+}
+
+/// What a watcher of the trust service gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleNews {
+    /// The run of the service.
+    pub instance: [u8; 16],
+    /// What is true now.
+    pub bundle: BundleBytes,
+    /// What nobody has journalled yet.
+    pub notices: Vec<Notice>,
+}
+
+impl From<BundleNews> for wire::WatchBundleResponse {
+    fn from(news: BundleNews) -> Self {
+        let BundleNews { instance, bundle, notices } = news;
+        let BundleBytes { own_chain, mut own_key, trusted, issuers, crls } = bundle;
+        let own_key = core::mem::take(&mut *own_key);
+        Self {
+            instance: instance.to_vec(),
+            bundle: Some(wire::Bundle { own_chain, own_key, trusted, issuers, crls }),
+            notices: notices.into_iter().take(MAX_NOTICES).map(from_notice).collect(),
+        }
+    }
+}
+
+fn from_notice(notice: Notice) -> wire::Notice {
+    wire::Notice {
+        number: notice.number,
+        at: Some(to_timestamp(notice.unix_ms)),
+        sentence: clip(notice.sentence, MAX_SENTENCE),
+    }
+}
+
+impl TryFrom<wire::WatchBundleResponse> for BundleNews {
+    type Error = Invalid;
+
+    fn try_from(response: wire::WatchBundleResponse) -> Result<Self, Invalid> {
+        let wire::WatchBundleResponse { instance, bundle, notices } = response;
+        let bundle = required("bundle", bundle)?;
+        Ok(Self {
+            instance: bytes("instance", &instance)?,
+            bundle: BundleBytes::try_from(bundle).map_err(|error| error.within("bundle"))?,
+            notices: at_most("notices", notices, MAX_NOTICES)?
+                .into_iter()
+                .map(|notice| self::notice(notice).map_err(|error| error.within("notices")))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn notice(notice: wire::Notice) -> Result<Notice, Invalid> {
+    if notice.number == 0 {
+        return Err(Invalid::new("number", "must be 1 or more"));
+    }
+    Ok(Notice {
+        number: notice.number,
+        unix_ms: from_timestamp(&required("at", notice.at)?),
+        sentence: text("sentence", notice.sentence, MAX_SENTENCE)?,
+    })
+}
+
+impl TryFrom<wire::Bundle> for BundleBytes {
+    type Error = Invalid;
+
+    fn try_from(bundle: wire::Bundle) -> Result<Self, Invalid> {
+        let wire::Bundle { own_chain, own_key, trusted, issuers, crls } = bundle;
+        // First of all, so that it is wiped whatever is wrong with the rest.
+        let own_key = Zeroizing::new(own_key);
+        if own_chain.is_empty() {
+            return Err(Invalid::new("own_chain", "is empty"));
+        }
+        let _ = whole("own_key", &own_key)?;
+        Ok(Self {
+            own_chain: ders("own_chain", own_chain, MAX_CHAIN)?,
+            own_key,
+            trusted: ders("trusted", trusted, MAX_PER_KIND)?,
+            issuers: ders("issuers", issuers, MAX_PER_KIND)?,
+            crls: ders("crls", crls, MAX_PER_KIND)?,
+        })
+    }
+}
+
+fn ders(field: &str, all: Vec<Vec<u8>>, limit: usize) -> Result<Vec<Vec<u8>>, Invalid> {
+    let all = at_most(field, all, limit)?;
+    all.iter().try_for_each(|der| whole(field, der).map(|_| ()))?;
+    Ok(all)
+}
+
+fn at_most<T>(field: &str, all: Vec<T>, limit: usize) -> Result<Vec<T>, Invalid> {
+    if all.len() <= limit {
+        return Ok(all);
+    }
+    Err(Invalid::new(field, format!("must be at most {limit}, are {}", all.len())))
+}
+
+/// Something, and not too much of it.
+fn whole<'a>(field: &str, der: &'a [u8]) -> Result<&'a [u8], Invalid> {
+    match der.len() {
+        0 => Err(Invalid::new(field, "is empty")),
+        1..=MAX_DER => Ok(der),
+        length => Err(Invalid::new(field, format!("must have at most {MAX_DER} bytes, has {length}"))),
+    }
+}
+
+/// A certificate that a peer has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownCertificate {
+    /// In DER.
+    pub certificate: Vec<u8>,
+    /// Why it was refused.
+    pub reason: String,
+}
+
+impl From<UnknownCertificate> for wire::ReportUnknownRequest {
+    fn from(unknown: UnknownCertificate) -> Self {
+        Self { certificate: unknown.certificate, reason: clip(unknown.reason, MAX_SENTENCE) }
+    }
+}
+
+impl TryFrom<wire::ReportUnknownRequest> for UnknownCertificate {
+    type Error = Invalid;
+
+    fn try_from(request: wire::ReportUnknownRequest) -> Result<Self, Invalid> {
+        let wire::ReportUnknownRequest { certificate, reason } = request;
+        let _ = whole("certificate", &certificate)?;
+        if reason.trim().is_empty() {
+            return Err(Invalid::new("reason", "is empty"));
+        }
+        Ok(Self { certificate, reason: text("reason", reason, MAX_SENTENCE)? })
+    }
+}
+
+/// The instance and the number of a confirmation.
+///
+/// # Errors
+///
+/// When there is no such instance.
+pub fn confirmation(request: &wire::ConfirmNoticesRequest) -> Result<([u8; 16], u64), Invalid> {
+    Ok((bytes("instance", &request.instance)?, request.up_to))
+}
+
+/// A selector of a request.
+///
+/// # Errors
+///
+/// When it is too long to be one.
+pub fn selector(selector: String) -> Result<String, Invalid> {
+    text("selector", selector, MAX_SELECTOR)
+}
+
+/// A certificate as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateEntry {
+    /// SHA-256.
+    pub fingerprint: [u8; 32],
+    /// Where it is kept.
+    pub store: wire::CertificateStore,
+    /// Whom it was made for.
+    pub subject: String,
+    /// Who made it.
+    pub issuer: String,
+    /// Names it is valid for.
+    pub names: Vec<String>,
+    /// How many there are above those.
+    pub more_names: usize,
+    /// Valid from, in Unix seconds.
+    pub not_before: i64,
+    /// Valid until, in Unix seconds.
+    pub not_after: i64,
+    /// Whether a server may show it.
+    pub for_servers: bool,
+    /// Whether it may sign others.
+    pub is_issuer: bool,
+    /// Its file.
+    pub file: String,
+    /// Why it was refused; empty when it was not.
+    pub reason: String,
+    /// When it was seen last, in Unix seconds; for rejected ones.
+    pub seen: Option<i64>,
+}
+
+impl From<CertificateEntry> for wire::Certificate {
+    fn from(entry: CertificateEntry) -> Self {
+        let seconds = |seconds: i64| prost_types::Timestamp { seconds, nanos: 0 };
+        let left_out = entry.names.len().saturating_sub(NAMES);
+        Self {
+            fingerprint: entry.fingerprint.to_vec(),
+            store: entry.store as i32,
+            subject: clip(entry.subject, TEXT),
+            issuer: clip(entry.issuer, TEXT),
+            names: entry.names.into_iter().take(NAMES).map(|name| clip(name, NAME)).collect(),
+            more_names: u32::try_from(entry.more_names.saturating_add(left_out)).unwrap_or(u32::MAX),
+            not_before: Some(seconds(entry.not_before)),
+            not_after: Some(seconds(entry.not_after)),
+            for_servers: entry.for_servers,
+            is_issuer: entry.is_issuer,
+            file: clip(entry.file, PATH),
+            reason: clip(entry.reason, MAX_SENTENCE),
+            seen: entry.seen.map(seconds),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail by unwrapping")]
+mod tests {
+    use super::*;
+
+    fn bundle() -> BundleBytes {
+        BundleBytes {
+            own_chain: vec![vec![1; 10], vec![2; MAX_DER]],
+            own_key: Zeroizing::new(vec![0xA5; 48]),
+            trusted: vec![vec![3; 4]; MAX_PER_KIND],
+            issuers: vec![],
+            crls: vec![vec![4; 5]],
+        }
+    }
+
+    fn news() -> BundleNews {
+        let notice =
+            |number| Notice { number, unix_ms: 1_700_000_000_123, sentence: "who did what".to_owned() };
+        BundleNews { instance: [7; 16], bundle: bundle(), notices: (1..=64).map(notice).collect() }
+    }
+
+    fn refused(change: impl FnOnce(&mut wire::WatchBundleResponse)) -> String {
+        let mut response = wire::WatchBundleResponse::from(news());
+        change(&mut response);
+        BundleNews::try_from(response).unwrap_err().to_string()
+    }
+
+    fn inner(response: &mut wire::WatchBundleResponse) -> &mut wire::Bundle {
+        response.bundle.as_mut().unwrap()
+    }
+
+    #[test]
+    fn news_survive_the_wire() {
+        assert_eq!(BundleNews::try_from(wire::WatchBundleResponse::from(news())), Ok(news()));
+    }
+
+    #[test]
+    fn whatever_is_missing_or_too_much_is_refused_by_its_name() {
+        assert_eq!(refused(|news| news.bundle = None), "`bundle` is missing");
+        assert_eq!(refused(|news| news.instance = vec![1; 15]), "`instance` must have 16 bytes, has 15");
+        assert_eq!(refused(|news| inner(news).own_chain.clear()), "`bundle.own_chain` is empty");
+        assert_eq!(refused(|news| inner(news).own_key.clear()), "`bundle.own_key` is empty");
+        assert_eq!(refused(|news| inner(news).trusted[3].clear()), "`bundle.trusted` is empty");
+        assert_eq!(
+            refused(|news| inner(news).trusted.push(vec![1])),
+            "`bundle.trusted` must be at most 256, are 257"
+        );
+        assert_eq!(
+            refused(|news| inner(news).issuers.push(vec![1; MAX_DER + 1])),
+            "`bundle.issuers` must have at most 65536 bytes, has 65537"
+        );
+        assert_eq!(
+            refused(|news| inner(news).own_chain = vec![vec![1]; 17]),
+            "`bundle.own_chain` must be at most 16, are 17"
+        );
+        assert_eq!(refused(|news| news.notices[0].number = 0), "`notices.number` must be 1 or more");
+        assert_eq!(refused(|news| news.notices[0].at = None), "`notices.at` is missing");
+        assert_eq!(
+            refused(|news| news.notices.push(wire::Notice::default())),
+            "`notices` must be at most 64, are 65"
+        );
+    }
+
+    #[test]
+    fn a_private_key_is_not_printed() {
+        let response = wire::WatchBundleResponse::from(news());
+        for printed in [format!("{:?}", news()), format!("{response:?}")] {
+            assert!(!printed.contains("165") && !printed.contains("own_key"), "{printed}");
+            assert!(printed.contains("trusted: 256"), "{printed}");
+        }
+    }
+
+    #[test]
+    fn a_report_without_certificate_or_reason_is_refused() {
+        let report = |certificate: Vec<u8>, reason: &str| {
+            let reason = reason.to_owned();
+            UnknownCertificate::try_from(wire::ReportUnknownRequest { certificate, reason })
+        };
+        assert!(report(vec![1], "not trusted").is_ok());
+        assert_eq!(report(vec![], "x").unwrap_err().to_string(), "`certificate` is empty");
+        assert_eq!(report(vec![1], " ").unwrap_err().to_string(), "`reason` is empty");
+        assert!(report(vec![1; MAX_DER + 1], "x").unwrap_err().to_string().contains("at most 65536 bytes"));
+        assert!(report(vec![1], &"x".repeat(1025)).unwrap_err().to_string().contains("at most 1024 bytes"));
+    }
+
+    /// What is sent is bounded too: a list of full folders fits into one answer.
+    #[test]
+    fn what_operators_get_is_cut_and_the_largest_list_fits() {
+        let entry = CertificateEntry {
+            fingerprint: [1; 32],
+            store: wire::CertificateStore::Trusted,
+            subject: "s".repeat(5000),
+            issuer: "i".repeat(5000),
+            names: vec!["n".repeat(5000); 20],
+            more_names: 3,
+            not_before: -1,
+            not_after: i64::MAX,
+            for_servers: true,
+            is_issuer: false,
+            file: "f".repeat(5000),
+            reason: "r".repeat(5000),
+            seen: Some(0),
+        };
+        let certificate = wire::Certificate::from(entry);
+        assert_eq!((certificate.names.len(), certificate.more_names), (16, 7));
+        assert_eq!((certificate.subject.len(), certificate.reason.len()), (1024, 1024));
+        // Trusted, issuers, rejected, and the own one.
+        assert!(prost::Message::encoded_len(&certificate) * (3 * MAX_PER_KIND + 1) < MAX_ANSWER);
+    }
+}
