@@ -24,6 +24,7 @@
 //! RFC 5869 (HKDF), RFC 2104 (HMAC), RFC 9106 (Argon2id), RFC 5802 and RFC 7677 (the shape of the proof),
 //! RFC 9257 (external keys), RFC 5280 (certificates), OPC 10000-12 (the PKI folders).
 
+mod bundle;
 mod certificate;
 mod error;
 mod files;
@@ -38,6 +39,9 @@ mod secret_file;
 mod tls;
 mod verifier;
 
+pub use bundle::{
+    Bundle, BundleReceiver, BundleSender, Der, Later, OwnPair, SystemRoots, TrustKeeper, Unknown,
+};
 pub use certificate::{CertificateFacts, InvalidCertificate, Refusal};
 pub use error::TlsError;
 pub use fingerprint::Fingerprint;
