@@ -12,18 +12,24 @@ use crate::wire::trust::v1 as wire;
 pub const MAX_DER: usize = 64 * 1024;
 /// Certificates of one kind in a bundle.
 pub const MAX_PER_KIND: usize = 256;
+/// Rejected certificates in a bundle.
+pub const MAX_DISTRUSTED: usize = 1024;
+/// Roots of the operating system in a bundle; a usual one has about 150.
+pub const MAX_ROOTS: usize = 1024;
 /// Certificates that a node shows: its own, and those that lead to its issuer.
 pub const MAX_CHAIN: usize = 16;
 /// Notices in one message.
 pub const MAX_NOTICES: usize = 64;
 /// The longest sentence.
 pub const MAX_SENTENCE: usize = 1024;
+/// The longest machine code.
+const MAX_CODE: usize = 64;
 /// The longest selector: a fingerprint with a separator after each digit, and blanks around it.
 pub const MAX_SELECTOR: usize = 256;
 /// Sentences about the folders in one answer.
 pub const MAX_PROBLEMS: usize = 64;
 /// The largest bundle message, in bytes.
-pub const MAX_BUNDLE_MESSAGE: usize = 16 * 1024 * 1024;
+pub const MAX_BUNDLE_MESSAGE: usize = 8 * 1024 * 1024;
 /// The largest request of either service, in bytes: one certificate and a sentence.
 pub const MAX_REQUEST: usize = MAX_DER + 8 * 1024;
 /// The largest answer to an operator, in bytes: the list of full folders.
@@ -38,40 +44,45 @@ const PATH: usize = 4096;
 /// Names of one certificate in an answer.
 const NAMES: usize = 16;
 
-/// Everything that a node needs for TLS, as bytes. No `Debug` of the key.
+/// Everything that a node needs for TLS, as bytes; the fields are those of [`wire::Bundle`].
 #[derive(Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is documented in the proto file")]
 pub struct BundleBytes {
-    /// The node's own certificate and those that lead to its issuer, in DER.
-    pub own_chain: Vec<Vec<u8>>,
-    /// Its private key, PKCS #8 in DER.
-    pub own_key: Zeroizing<Vec<u8>>,
-    /// Trusted certificates, in DER.
-    pub trusted: Vec<Vec<u8>>,
-    /// Issuers, in DER.
+    pub revision: u64,
+    pub unusable: Option<String>,
+    /// The chain and the key of its first certificate.
+    pub own: Option<(Vec<Vec<u8>>, Zeroizing<Vec<u8>>)>,
+    pub pinned: Vec<Vec<u8>>,
     pub issuers: Vec<Vec<u8>>,
-    /// Revocation lists, in DER.
+    pub intermediates: Vec<Vec<u8>>,
     pub crls: Vec<Vec<u8>>,
+    pub unreadable_crls: Vec<String>,
+    pub distrusted: Vec<[u8; 32]>,
+    /// The operating system's roots, and what of them could not be read.
+    pub system: Option<(Vec<Vec<u8>>, Vec<String>)>,
+    pub problems: Vec<String>,
 }
 
 impl fmt::Debug for BundleBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_counts(f, [&self.own_chain, &self.trusted, &self.issuers, &self.crls])
+        write_counts(f, self.revision, [&self.pinned, &self.issuers, &self.intermediates, &self.crls])
     }
 }
 
 // Written by hand: a derived one would print the private key into whatever log meets the message.
 impl fmt::Debug for wire::Bundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_counts(f, [&self.own_chain, &self.trusted, &self.issuers, &self.crls])
+        write_counts(f, self.revision, [&self.pinned, &self.issuers, &self.intermediates, &self.crls])
     }
 }
 
-fn write_counts(f: &mut fmt::Formatter<'_>, kinds: [&Vec<Vec<u8>>; 4]) -> fmt::Result {
-    let [own_chain, trusted, issuers, crls] = kinds.map(Vec::len);
+fn write_counts(f: &mut fmt::Formatter<'_>, revision: u64, kinds: [&Vec<Vec<u8>>; 4]) -> fmt::Result {
+    let [pinned, issuers, intermediates, crls] = kinds.map(Vec::len);
     f.debug_struct("Bundle")
-        .field("own_chain", &own_chain)
-        .field("trusted", &trusted)
+        .field("revision", &revision)
+        .field("pinned", &pinned)
         .field("issuers", &issuers)
+        .field("intermediates", &intermediates)
         .field("crls", &crls)
         .finish_non_exhaustive()
 }
@@ -101,14 +112,39 @@ pub struct BundleNews {
 impl From<BundleNews> for wire::WatchBundleResponse {
     fn from(news: BundleNews) -> Self {
         let BundleNews { instance, bundle, notices } = news;
-        let BundleBytes { own_chain, mut own_key, trusted, issuers, crls } = bundle;
-        let own_key = core::mem::take(&mut *own_key);
         Self {
             instance: instance.to_vec(),
-            bundle: Some(wire::Bundle { own_chain, own_key, trusted, issuers, crls }),
+            bundle: Some(bundle.into()),
             notices: notices.into_iter().take(MAX_NOTICES).map(from_notice).collect(),
         }
     }
+}
+
+impl From<BundleBytes> for wire::Bundle {
+    fn from(bundle: BundleBytes) -> Self {
+        let (own_chain, mut own_key) = bundle.own.unwrap_or_default();
+        Self {
+            revision: bundle.revision,
+            unusable: clip(bundle.unusable.unwrap_or_default(), MAX_SENTENCE),
+            own_chain,
+            own_key: core::mem::take(&mut *own_key),
+            pinned: bundle.pinned,
+            issuers: bundle.issuers,
+            intermediates: bundle.intermediates,
+            crls: bundle.crls,
+            unreadable_crls: from_sentences(bundle.unreadable_crls),
+            distrusted: bundle.distrusted.into_iter().map(Vec::from).collect(),
+            system: bundle
+                .system
+                .map(|(roots, problems)| wire::SystemRoots { roots, problems: from_sentences(problems) }),
+            problems: from_sentences(bundle.problems),
+        }
+    }
+}
+
+/// Bounded, so that a node never sends what the other end would refuse.
+fn from_sentences(sentences: Vec<String>) -> Vec<String> {
+    sentences.into_iter().take(MAX_PER_KIND).map(|sentence| clip(sentence, MAX_SENTENCE)).collect()
 }
 
 fn from_notice(notice: Notice) -> wire::Notice {
@@ -151,21 +187,47 @@ impl TryFrom<wire::Bundle> for BundleBytes {
     type Error = Invalid;
 
     fn try_from(bundle: wire::Bundle) -> Result<Self, Invalid> {
-        let wire::Bundle { own_chain, own_key, trusted, issuers, crls } = bundle;
         // First of all, so that it is wiped whatever is wrong with the rest.
-        let own_key = Zeroizing::new(own_key);
-        if own_chain.is_empty() {
-            return Err(Invalid::new("own_chain", "is empty"));
-        }
-        let _ = whole("own_key", &own_key)?;
+        let own_key = Zeroizing::new(bundle.own_key);
+        let unusable = text("unusable", bundle.unusable, MAX_SENTENCE)?;
+        let distrusted = at_most("distrusted", bundle.distrusted, MAX_DISTRUSTED)?;
         Ok(Self {
-            own_chain: ders("own_chain", own_chain, MAX_CHAIN)?,
-            own_key,
-            trusted: ders("trusted", trusted, MAX_PER_KIND)?,
-            issuers: ders("issuers", issuers, MAX_PER_KIND)?,
-            crls: ders("crls", crls, MAX_PER_KIND)?,
+            revision: bundle.revision,
+            unusable: (!unusable.is_empty()).then_some(unusable),
+            own: own(ders("own_chain", bundle.own_chain, MAX_CHAIN)?, own_key)?,
+            pinned: ders("pinned", bundle.pinned, MAX_PER_KIND)?,
+            issuers: ders("issuers", bundle.issuers, MAX_PER_KIND)?,
+            intermediates: ders("intermediates", bundle.intermediates, MAX_PER_KIND)?,
+            crls: ders("crls", bundle.crls, MAX_PER_KIND)?,
+            unreadable_crls: sentences("unreadable_crls", bundle.unreadable_crls)?,
+            distrusted: distrusted.iter().map(|one| bytes("distrusted", one)).collect::<Result<_, _>>()?,
+            system: bundle.system.map(system).transpose().map_err(|error| error.within("system"))?,
+            problems: sentences("problems", bundle.problems)?,
         })
     }
+}
+
+type OwnBytes = (Vec<Vec<u8>>, Zeroizing<Vec<u8>>);
+
+/// Both or neither.
+fn own(chain: Vec<Vec<u8>>, key: Zeroizing<Vec<u8>>) -> Result<Option<OwnBytes>, Invalid> {
+    if chain.is_empty() && key.is_empty() {
+        return Ok(None);
+    }
+    if chain.is_empty() {
+        return Err(Invalid::new("own_chain", "is empty, but there is a key"));
+    }
+    let _ = whole("own_key", &key)?;
+    Ok(Some((chain, key)))
+}
+
+fn system(system: wire::SystemRoots) -> Result<(Vec<Vec<u8>>, Vec<String>), Invalid> {
+    Ok((ders("roots", system.roots, MAX_ROOTS)?, sentences("problems", system.problems)?))
+}
+
+fn sentences(field: &str, all: Vec<String>) -> Result<Vec<String>, Invalid> {
+    let all = at_most(field, all, MAX_PER_KIND)?;
+    all.into_iter().map(|sentence| text(field, sentence, MAX_SENTENCE)).collect()
 }
 
 fn ders(field: &str, all: Vec<Vec<u8>>, limit: usize) -> Result<Vec<Vec<u8>>, Invalid> {
@@ -197,11 +259,20 @@ pub struct UnknownCertificate {
     pub certificate: Vec<u8>,
     /// Why it was refused.
     pub reason: String,
+    /// The machine code of the refusal.
+    pub code: String,
+    /// When it was seen, in Unix seconds; `None`: now.
+    pub seen_unix: Option<u64>,
 }
 
 impl From<UnknownCertificate> for wire::ReportUnknownRequest {
     fn from(unknown: UnknownCertificate) -> Self {
-        Self { certificate: unknown.certificate, reason: clip(unknown.reason, MAX_SENTENCE) }
+        Self {
+            certificate: unknown.certificate,
+            reason: clip(unknown.reason, MAX_SENTENCE),
+            code: clip(unknown.code, MAX_CODE),
+            seen: unknown.seen_unix.map(|seconds| to_timestamp(seconds.saturating_mul(1000))),
+        }
     }
 }
 
@@ -209,12 +280,17 @@ impl TryFrom<wire::ReportUnknownRequest> for UnknownCertificate {
     type Error = Invalid;
 
     fn try_from(request: wire::ReportUnknownRequest) -> Result<Self, Invalid> {
-        let wire::ReportUnknownRequest { certificate, reason } = request;
+        let wire::ReportUnknownRequest { certificate, reason, code, seen } = request;
         let _ = whole("certificate", &certificate)?;
         if reason.trim().is_empty() {
             return Err(Invalid::new("reason", "is empty"));
         }
-        Ok(Self { certificate, reason: text("reason", reason, MAX_SENTENCE)? })
+        Ok(Self {
+            certificate,
+            reason: text("reason", reason, MAX_SENTENCE)?,
+            code: text("code", code, MAX_CODE)?,
+            seen_unix: seen.map(|seen| from_timestamp(&seen) / 1000),
+        })
     }
 }
 
@@ -296,11 +372,17 @@ mod tests {
 
     fn bundle() -> BundleBytes {
         BundleBytes {
-            own_chain: vec![vec![1; 10], vec![2; MAX_DER]],
-            own_key: Zeroizing::new(vec![0xA5; 48]),
-            trusted: vec![vec![3; 4]; MAX_PER_KIND],
-            issuers: vec![],
+            revision: 3,
+            unusable: None,
+            own: Some((vec![vec![1; 10], vec![2; MAX_DER]], Zeroizing::new(vec![0xA5; 48]))),
+            pinned: vec![vec![3; 4]; MAX_PER_KIND],
+            issuers: vec![vec![9; 4]],
+            intermediates: vec![],
             crls: vec![vec![4; 5]],
+            unreadable_crls: vec!["a list is cut".to_owned()],
+            distrusted: vec![[6; 32]; 2],
+            system: Some((vec![vec![8; 9]; 150], vec!["one is damaged".to_owned()])),
+            problems: vec!["a file is skipped".to_owned()],
         }
     }
 
@@ -322,28 +404,32 @@ mod tests {
 
     #[test]
     fn news_survive_the_wire() {
-        assert_eq!(BundleNews::try_from(wire::WatchBundleResponse::from(news())), Ok(news()));
+        for bundle in
+            [bundle(), BundleBytes::default(), BundleBytes { unusable: Some("why".to_owned()), ..bundle() }]
+        {
+            let news = BundleNews { bundle, ..news() };
+            assert_eq!(BundleNews::try_from(wire::WatchBundleResponse::from(news.clone())), Ok(news));
+        }
     }
 
     #[test]
     fn whatever_is_missing_or_too_much_is_refused_by_its_name() {
         assert_eq!(refused(|news| news.bundle = None), "`bundle` is missing");
         assert_eq!(refused(|news| news.instance = vec![1; 15]), "`instance` must have 16 bytes, has 15");
-        assert_eq!(refused(|news| inner(news).own_chain.clear()), "`bundle.own_chain` is empty");
+        let no_chain = refused(|news| inner(news).own_chain.clear());
+        assert_eq!(no_chain, "`bundle.own_chain` is empty, but there is a key");
         assert_eq!(refused(|news| inner(news).own_key.clear()), "`bundle.own_key` is empty");
-        assert_eq!(refused(|news| inner(news).trusted[3].clear()), "`bundle.trusted` is empty");
-        assert_eq!(
-            refused(|news| inner(news).trusted.push(vec![1])),
-            "`bundle.trusted` must be at most 256, are 257"
-        );
-        assert_eq!(
-            refused(|news| inner(news).issuers.push(vec![1; MAX_DER + 1])),
-            "`bundle.issuers` must have at most 65536 bytes, has 65537"
-        );
-        assert_eq!(
-            refused(|news| inner(news).own_chain = vec![vec![1]; 17]),
-            "`bundle.own_chain` must be at most 16, are 17"
-        );
+        assert_eq!(refused(|news| inner(news).pinned[3].clear()), "`bundle.pinned` is empty");
+        let many = refused(|news| inner(news).pinned.push(vec![1]));
+        assert_eq!(many, "`bundle.pinned` must be at most 256, are 257");
+        let large = refused(|news| inner(news).crls.push(vec![1; MAX_DER + 1]));
+        assert_eq!(large, "`bundle.crls` must have at most 65536 bytes, has 65537");
+        let long = refused(|news| inner(news).own_chain = vec![vec![1]; 17]);
+        assert_eq!(long, "`bundle.own_chain` must be at most 16, are 17");
+        let short = refused(|news| inner(news).distrusted[1] = vec![1; 31]);
+        assert_eq!(short, "`bundle.distrusted` must have 32 bytes, has 31");
+        let root = refused(|news| inner(news).system.as_mut().unwrap().roots.push(vec![]));
+        assert_eq!(root, "`bundle.system.roots` is empty");
         assert_eq!(refused(|news| news.notices[0].number = 0), "`notices.number` must be 1 or more");
         assert_eq!(refused(|news| news.notices[0].at = None), "`notices.at` is missing");
         assert_eq!(
@@ -357,7 +443,7 @@ mod tests {
         let response = wire::WatchBundleResponse::from(news());
         for printed in [format!("{:?}", news()), format!("{response:?}")] {
             assert!(!printed.contains("165") && !printed.contains("own_key"), "{printed}");
-            assert!(printed.contains("trusted: 256"), "{printed}");
+            assert!(printed.contains("pinned: 256"), "{printed}");
         }
     }
 
@@ -365,7 +451,11 @@ mod tests {
     fn a_report_without_certificate_or_reason_is_refused() {
         let report = |certificate: Vec<u8>, reason: &str| {
             let reason = reason.to_owned();
-            UnknownCertificate::try_from(wire::ReportUnknownRequest { certificate, reason })
+            UnknownCertificate::try_from(wire::ReportUnknownRequest {
+                certificate,
+                reason,
+                ..Default::default()
+            })
         };
         assert!(report(vec![1], "not trusted").is_ok());
         assert_eq!(report(vec![], "x").unwrap_err().to_string(), "`certificate` is empty");

@@ -20,21 +20,52 @@ pub struct WatchBundleResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Bundle {
-    /// The node's own certificate first, then those that lead to its issuer; 1 to 16.
-    #[prost(bytes = "vec", repeated, tag = "1")]
+    /// Grows by one with each change; begins anew with each run of the service.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Why nobody can be trusted for now, as a sentence; at most 1024 bytes. Empty: the rest says who can.
+    #[prost(string, tag = "2")]
+    pub unusable: ::prost::alloc::string::String,
+    /// The node's own certificate first, then those that lead to its issuer; at most 16. Empty: none has been made yet.
+    #[prost(bytes = "vec", repeated, tag = "3")]
     pub own_chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// The private key of the first, as PKCS #8 in DER.
-    #[prost(bytes = "vec", tag = "2")]
+    /// The private key of the first, in DER (PKCS #8, PKCS #1 or SEC 1). Empty exactly when `own_chain` is.
+    #[prost(bytes = "vec", tag = "4")]
     pub own_key: ::prost::alloc::vec::Vec<u8>,
     /// Certificates that are trusted themselves; at most 256.
-    #[prost(bytes = "vec", repeated, tag = "3")]
-    pub trusted: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Issuers that a chain may pass through or end in; at most 256.
-    #[prost(bytes = "vec", repeated, tag = "4")]
-    pub issuers: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Revocation lists of issuers; at most 256.
     #[prost(bytes = "vec", repeated, tag = "5")]
+    pub pinned: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Certificates that are trusted with everything they have signed; at most 256.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub issuers: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Certificates that only complete chains; nobody trusts them. At most 256.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub intermediates: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Revocation lists; at most 256.
+    #[prost(bytes = "vec", repeated, tag = "8")]
     pub crls: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Revocation lists that cannot be read, as sentences; while there is one no chain is trusted. At most 256.
+    #[prost(string, repeated, tag = "9")]
+    pub unreadable_crls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// SHA-256 of certificates that an operator has rejected, 32 bytes each; at most 1024. They win over everything above.
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub distrusted: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The operating system's roots. Unset: trust is not `system`.
+    #[prost(message, optional, tag = "11")]
+    pub system: ::core::option::Option<SystemRoots>,
+    /// Files that were skipped, and why, as sentences; at most 256.
+    #[prost(string, repeated, tag = "12")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The roots that the operating system trusts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SystemRoots {
+    /// The certificates; at most 1024.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// What could not be read, as sentences; at most 256.
+    #[prost(string, repeated, tag = "2")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A change of the certificates, for the journal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -58,13 +89,19 @@ pub struct ReportUnknownRequest {
     /// Why it was refused; at most 1024 bytes. Required.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// The machine code of the refusal; at most 64 bytes.
+    #[prost(string, tag = "3")]
+    pub code: ::prost::alloc::string::String,
+    /// When it was seen. Unset: now.
+    #[prost(message, optional, tag = "4")]
+    pub seen: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// It is kept.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportUnknownResponse {
-    /// SHA-256 over the certificate, 32 bytes.
-    #[prost(bytes = "vec", tag = "1")]
-    pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+    /// The file that it is kept in, as the service's machine names it.
+    #[prost(string, tag = "1")]
+    pub file: ::prost::alloc::string::String,
 }
 /// Confirms notices.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -132,7 +169,7 @@ pub struct ListCertificatesRequest {
 /// The list.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListCertificatesResponse {
-    /// Own first, then trusted, issuers, rejected (newest first).
+    /// Own first, then trusted, issuers, rejected and distrusted ones.
     #[prost(message, repeated, tag = "1")]
     pub certificates: ::prost::alloc::vec::Vec<Certificate>,
     /// What is wrong in the folders, as sentences: files that are skipped, and why; at most 64.
@@ -249,12 +286,14 @@ pub enum CertificateStore {
     Unspecified = 0,
     /// The one that this node shows.
     Own = 1,
-    /// Trusted itself.
+    /// Trusted itself; one that may sign others is trusted with all it has signed.
     Trusted = 2,
-    /// Those who sign others: a chain may end in it.
+    /// Completes chains, and is not trusted by that.
     Issuer = 3,
-    /// Shown by strangers, or rejected by an operator.
+    /// Shown by a stranger; nobody has decided about it.
     Rejected = 4,
+    /// Rejected by an operator: refused whatever else speaks for it.
+    Distrusted = 5,
 }
 impl CertificateStore {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -268,6 +307,7 @@ impl CertificateStore {
             Self::Trusted => "CERTIFICATE_STORE_TRUSTED",
             Self::Issuer => "CERTIFICATE_STORE_ISSUER",
             Self::Rejected => "CERTIFICATE_STORE_REJECTED",
+            Self::Distrusted => "CERTIFICATE_STORE_DISTRUSTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -278,6 +318,7 @@ impl CertificateStore {
             "CERTIFICATE_STORE_TRUSTED" => Some(Self::Trusted),
             "CERTIFICATE_STORE_ISSUER" => Some(Self::Issuer),
             "CERTIFICATE_STORE_REJECTED" => Some(Self::Rejected),
+            "CERTIFICATE_STORE_DISTRUSTED" => Some(Self::Distrusted),
             _ => None,
         }
     }
@@ -865,7 +906,7 @@ pub mod certificate_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, and those that strangers have shown.
+        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, and the refused ones.
         /// Never waits for anything but the disk.
         pub async fn list_certificates(
             &mut self,
@@ -926,8 +967,8 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// TrustCertificate moves a rejected certificate to the trusted ones: the next dial accepts it. One that is trusted already
-        /// stays so, and that is no error.
+        /// TrustCertificate moves a certificate to the trusted ones: the next dial accepts it. One that is trusted already stays
+        /// so, and that is no error.
         ///
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE), RESOURCE_EXHAUSTED (STORE_FULL).
         pub async fn trust_certificate(
@@ -959,8 +1000,8 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// RejectCertificate moves a trusted certificate or an issuer to the rejected ones. The running session goes on; the next dial
-        /// refuses it. One that is rejected already stays so.
+        /// RejectCertificate refuses a certificate from the next dial on, whatever else speaks for it; the running session goes
+        /// on. One that is rejected so already stays so.
         ///
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE).
         pub async fn reject_certificate(
@@ -1103,7 +1144,7 @@ pub mod certificate_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CertificateServiceServer.
     #[async_trait]
     pub trait CertificateService: std::marker::Send + std::marker::Sync + 'static {
-        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, and those that strangers have shown.
+        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, and the refused ones.
         /// Never waits for anything but the disk.
         async fn list_certificates(
             &self,
@@ -1120,8 +1161,8 @@ pub mod certificate_service_server {
             tonic::Response<super::GetCertificateResponse>,
             tonic::Status,
         >;
-        /// TrustCertificate moves a rejected certificate to the trusted ones: the next dial accepts it. One that is trusted already
-        /// stays so, and that is no error.
+        /// TrustCertificate moves a certificate to the trusted ones: the next dial accepts it. One that is trusted already stays
+        /// so, and that is no error.
         ///
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE), RESOURCE_EXHAUSTED (STORE_FULL).
         async fn trust_certificate(
@@ -1131,8 +1172,8 @@ pub mod certificate_service_server {
             tonic::Response<super::TrustCertificateResponse>,
             tonic::Status,
         >;
-        /// RejectCertificate moves a trusted certificate or an issuer to the rejected ones. The running session goes on; the next dial
-        /// refuses it. One that is rejected already stays so.
+        /// RejectCertificate refuses a certificate from the next dial on, whatever else speaks for it; the running session goes
+        /// on. One that is rejected so already stays so.
         ///
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE).
         async fn reject_certificate(
