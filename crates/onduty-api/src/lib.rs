@@ -30,6 +30,7 @@ pub mod plugin;
 pub mod trust;
 pub mod types;
 pub mod unix_channel;
+pub mod unix_server;
 
 /// The generated messages, clients and servers: `wire::<package>::v1`.
 pub use generated::onduty as wire;

@@ -8,16 +8,22 @@ use zeroize::Zeroizing;
 use crate::invalid::{Invalid, bytes, clip, from_timestamp, required, text, to_timestamp};
 use crate::wire::trust::v1 as wire;
 
-/// The largest certificate, key or revocation list, in bytes.
+/// The largest certificate or key, in bytes.
 pub const MAX_DER: usize = 64 * 1024;
-/// Certificates of one kind in a bundle.
-pub const MAX_PER_KIND: usize = 256;
+/// The largest revocation list, in bytes.
+pub const MAX_CRL: usize = 1024 * 1024;
+/// Certificates of one kind in a bundle, and revocation lists: 256 files of small ones.
+pub const MAX_PER_KIND: usize = 4096;
 /// Rejected certificates in a bundle.
-pub const MAX_DISTRUSTED: usize = 1024;
+pub const MAX_DISTRUSTED: usize = 8192;
+/// Sentences of one kind in a bundle.
+pub const MAX_SENTENCES: usize = 256;
+/// Certificates in one answer to an operator.
+pub const MAX_LISTED: usize = 1024;
 /// Roots of the operating system in a bundle; a usual one has about 150.
 pub const MAX_ROOTS: usize = 1024;
 /// Certificates that a node shows: its own, and those that lead to its issuer.
-pub const MAX_CHAIN: usize = 16;
+pub const MAX_CHAIN: usize = 64;
 /// Notices in one message.
 pub const MAX_NOTICES: usize = 64;
 /// The longest sentence.
@@ -144,7 +150,7 @@ impl From<BundleBytes> for wire::Bundle {
 
 /// Bounded, so that a node never sends what the other end would refuse.
 fn from_sentences(sentences: Vec<String>) -> Vec<String> {
-    sentences.into_iter().take(MAX_PER_KIND).map(|sentence| clip(sentence, MAX_SENTENCE)).collect()
+    sentences.into_iter().take(MAX_SENTENCES).map(|sentence| clip(sentence, MAX_SENTENCE)).collect()
 }
 
 fn from_notice(notice: Notice) -> wire::Notice {
@@ -198,13 +204,19 @@ impl TryFrom<wire::Bundle> for BundleBytes {
             pinned: ders("pinned", bundle.pinned, MAX_PER_KIND)?,
             issuers: ders("issuers", bundle.issuers, MAX_PER_KIND)?,
             intermediates: ders("intermediates", bundle.intermediates, MAX_PER_KIND)?,
-            crls: ders("crls", bundle.crls, MAX_PER_KIND)?,
+            crls: crls(bundle.crls)?,
             unreadable_crls: sentences("unreadable_crls", bundle.unreadable_crls)?,
             distrusted: distrusted.iter().map(|one| bytes("distrusted", one)).collect::<Result<_, _>>()?,
             system: bundle.system.map(system).transpose().map_err(|error| error.within("system"))?,
             problems: sentences("problems", bundle.problems)?,
         })
     }
+}
+
+fn crls(all: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Invalid> {
+    let all = at_most("crls", all, MAX_PER_KIND)?;
+    all.iter().try_for_each(|der| whole("crls", der, MAX_CRL))?;
+    Ok(all)
 }
 
 type OwnBytes = (Vec<Vec<u8>>, Zeroizing<Vec<u8>>);
@@ -217,7 +229,7 @@ fn own(chain: Vec<Vec<u8>>, key: Zeroizing<Vec<u8>>) -> Result<Option<OwnBytes>,
     if chain.is_empty() {
         return Err(Invalid::new("own_chain", "is empty, but there is a key"));
     }
-    let _ = whole("own_key", &key)?;
+    whole("own_key", &key, MAX_DER)?;
     Ok(Some((chain, key)))
 }
 
@@ -226,13 +238,13 @@ fn system(system: wire::SystemRoots) -> Result<(Vec<Vec<u8>>, Vec<String>), Inva
 }
 
 fn sentences(field: &str, all: Vec<String>) -> Result<Vec<String>, Invalid> {
-    let all = at_most(field, all, MAX_PER_KIND)?;
+    let all = at_most(field, all, MAX_SENTENCES)?;
     all.into_iter().map(|sentence| text(field, sentence, MAX_SENTENCE)).collect()
 }
 
 fn ders(field: &str, all: Vec<Vec<u8>>, limit: usize) -> Result<Vec<Vec<u8>>, Invalid> {
     let all = at_most(field, all, limit)?;
-    all.iter().try_for_each(|der| whole(field, der).map(|_| ()))?;
+    all.iter().try_for_each(|der| whole(field, der, MAX_DER))?;
     Ok(all)
 }
 
@@ -244,11 +256,13 @@ fn at_most<T>(field: &str, all: Vec<T>, limit: usize) -> Result<Vec<T>, Invalid>
 }
 
 /// Something, and not too much of it.
-fn whole<'a>(field: &str, der: &'a [u8]) -> Result<&'a [u8], Invalid> {
+fn whole(field: &str, der: &[u8], limit: usize) -> Result<(), Invalid> {
     match der.len() {
         0 => Err(Invalid::new(field, "is empty")),
-        1..=MAX_DER => Ok(der),
-        length => Err(Invalid::new(field, format!("must have at most {MAX_DER} bytes, has {length}"))),
+        length if length > limit => {
+            Err(Invalid::new(field, format!("must have at most {limit} bytes, has {length}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -281,7 +295,7 @@ impl TryFrom<wire::ReportUnknownRequest> for UnknownCertificate {
 
     fn try_from(request: wire::ReportUnknownRequest) -> Result<Self, Invalid> {
         let wire::ReportUnknownRequest { certificate, reason, code, seen } = request;
-        let _ = whole("certificate", &certificate)?;
+        whole("certificate", &certificate, MAX_DER)?;
         if reason.trim().is_empty() {
             return Err(Invalid::new("reason", "is empty"));
         }
@@ -421,11 +435,11 @@ mod tests {
         assert_eq!(refused(|news| inner(news).own_key.clear()), "`bundle.own_key` is empty");
         assert_eq!(refused(|news| inner(news).pinned[3].clear()), "`bundle.pinned` is empty");
         let many = refused(|news| inner(news).pinned.push(vec![1]));
-        assert_eq!(many, "`bundle.pinned` must be at most 256, are 257");
-        let large = refused(|news| inner(news).crls.push(vec![1; MAX_DER + 1]));
-        assert_eq!(large, "`bundle.crls` must have at most 65536 bytes, has 65537");
-        let long = refused(|news| inner(news).own_chain = vec![vec![1]; 17]);
-        assert_eq!(long, "`bundle.own_chain` must be at most 16, are 17");
+        assert_eq!(many, "`bundle.pinned` must be at most 4096, are 4097");
+        let large = refused(|news| inner(news).crls.push(vec![1; MAX_CRL + 1]));
+        assert_eq!(large, "`bundle.crls` must have at most 1048576 bytes, has 1048577");
+        let long = refused(|news| inner(news).own_chain = vec![vec![1]; 65]);
+        assert_eq!(long, "`bundle.own_chain` must be at most 64, are 65");
         let short = refused(|news| inner(news).distrusted[1] = vec![1; 31]);
         assert_eq!(short, "`bundle.distrusted` must have 32 bytes, has 31");
         let root = refused(|news| inner(news).system.as_mut().unwrap().roots.push(vec![]));
@@ -443,7 +457,7 @@ mod tests {
         let response = wire::WatchBundleResponse::from(news());
         for printed in [format!("{:?}", news()), format!("{response:?}")] {
             assert!(!printed.contains("165") && !printed.contains("own_key"), "{printed}");
-            assert!(printed.contains("pinned: 256"), "{printed}");
+            assert!(printed.contains("pinned: 4096"), "{printed}");
         }
     }
 
@@ -485,7 +499,7 @@ mod tests {
         let certificate = wire::Certificate::from(entry);
         assert_eq!((certificate.names.len(), certificate.more_names), (16, 7));
         assert_eq!((certificate.subject.len(), certificate.reason.len()), (1024, 1024));
-        // Trusted, issuers, rejected, and the own one.
-        assert!(prost::Message::encoded_len(&certificate) * (3 * MAX_PER_KIND + 1) < MAX_ANSWER);
+        let answer = prost::Message::encoded_len(&certificate) * MAX_LISTED + MAX_PROBLEMS * MAX_SENTENCE;
+        assert!(answer < MAX_ANSWER, "{answer}");
     }
 }

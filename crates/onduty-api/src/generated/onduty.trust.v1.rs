@@ -16,7 +16,7 @@ pub struct WatchBundleResponse {
     #[prost(message, repeated, tag = "3")]
     pub notices: ::prost::alloc::vec::Vec<Notice>,
 }
-/// Everything that a node needs for TLS. Each certificate and list is at most 64 KiB of DER.
+/// Everything that a node needs for TLS. Each certificate has at most 64 KiB of DER, each revocation list 1 MiB.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Bundle {
@@ -26,28 +26,28 @@ pub struct Bundle {
     /// Why nobody can be trusted for now, as a sentence; at most 1024 bytes. Empty: the rest says who can.
     #[prost(string, tag = "2")]
     pub unusable: ::prost::alloc::string::String,
-    /// The node's own certificate first, then those that lead to its issuer; at most 16. Empty: none has been made yet.
+    /// The node's own certificate first, then those that lead to its issuer; at most 64. Empty: none has been made yet.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub own_chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     /// The private key of the first, in DER (PKCS #8, PKCS #1 or SEC 1). Empty exactly when `own_chain` is.
     #[prost(bytes = "vec", tag = "4")]
     pub own_key: ::prost::alloc::vec::Vec<u8>,
-    /// Certificates that are trusted themselves; at most 256.
+    /// Certificates that are trusted themselves; at most 4096.
     #[prost(bytes = "vec", repeated, tag = "5")]
     pub pinned: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Certificates that are trusted with everything they have signed; at most 256.
+    /// Certificates that are trusted with everything they have signed; at most 4096.
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub issuers: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Certificates that only complete chains; nobody trusts them. At most 256.
+    /// Certificates that only complete chains; nobody trusts them. At most 4096.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub intermediates: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Revocation lists; at most 256.
+    /// Revocation lists; at most 4096.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub crls: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     /// Revocation lists that cannot be read, as sentences; while there is one no chain is trusted. At most 256.
     #[prost(string, repeated, tag = "9")]
     pub unreadable_crls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// SHA-256 of certificates that an operator has rejected, 32 bytes each; at most 1024. They win over everything above.
+    /// SHA-256 of certificates that an operator has rejected, 32 bytes each; at most 8192. They win over everything above.
     #[prost(bytes = "vec", repeated, tag = "10")]
     pub distrusted: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     /// The operating system's roots. Unset: trust is not `system`.
@@ -169,7 +169,7 @@ pub struct ListCertificatesRequest {
 /// The list.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListCertificatesResponse {
-    /// Own first, then trusted, issuers, rejected and distrusted ones.
+    /// Own first, then trusted, issuers, rejected and distrusted ones; at most 1024, and what is left out is in `problems`.
     #[prost(message, repeated, tag = "1")]
     pub certificates: ::prost::alloc::vec::Vec<Certificate>,
     /// What is wrong in the folders, as sentences: files that are skipped, and why; at most 64.
