@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::to_bytes;
 use super::notices::Notices;
-use crate::{BundleReceiver, Kept, TrustKeeper, Unknown};
+use crate::{BundleReceiver, Kept, TrustFolders, TrustKeeper, Unknown};
 
 /// Watchers at the same time: a node has one or two.
 const WATCHERS: usize = 16;
@@ -36,12 +36,13 @@ pub(super) struct Bundles {
 impl Bundles {
     pub(super) fn new(
         instance: [u8; 16],
-        bundles: BundleReceiver,
-        keeper: Arc<dyn TrustKeeper>,
+        folders: TrustFolders,
         notices: Notices,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
+        let bundles = folders.receiver();
+        let keeper: Arc<dyn TrustKeeper> = Arc::new(folders);
         Self { instance, bundles, keeper, notices, clock, places: Arc::new(Semaphore::new(WATCHERS)), stop }
     }
 

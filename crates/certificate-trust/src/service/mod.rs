@@ -32,11 +32,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-pub use certificates::{CertificateOptions, Certificates};
+pub use certificates::{CertificateOptions, Certificates, ChangeRecorder, Operators};
 pub use follower::{BundleFollower, FollowOptions, Following, NoticeRecorder};
 pub use onduty_api::trust::Notice;
 
-use crate::{BundleReceiver, PkiStore, TrustKeeper};
+use crate::TrustFolders;
 use bundles::Bundles;
 use notices::Notices;
 
@@ -55,12 +55,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub struct Options {
     /// Where the socket is to be.
     pub socket: PathBuf,
-    /// The bundle of the folders, with the node's own certificate in it.
-    pub bundles: BundleReceiver,
-    /// Keeps what strangers show.
-    pub keeper: Arc<dyn TrustKeeper>,
-    /// The folders.
-    pub store: PkiStore,
+    /// The folders, with the node's own certificate.
+    pub folders: TrustFolders,
     /// The clock.
     pub clock: Clock,
 }
@@ -109,17 +105,16 @@ impl TrustService {
     /// When the server fails.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { socket, instance, options } = self;
-        let Options { socket: _, bundles, keeper, store, clock } = options;
+        let Options { socket: _, folders, clock } = options;
         let notices = Notices::new();
         let told = notices.clone();
         let times = clock.clone();
         let certificates = Certificates::new(CertificateOptions {
-            store,
-            keeper: Arc::clone(&keeper),
-            behind_forwarder: true,
+            folders: folders.clone(),
+            operators: Operators::Forwarded,
             record: Arc::new(move |sentence| told.add(times.unix_millis(), sentence)),
         });
-        let bundles = Bundles::new(instance, bundles, keeper, notices, clock, stop.clone());
+        let bundles = Bundles::new(instance, folders, notices, clock, stop.clone());
         let socket = Arc::new(socket);
         let next = move || {
             let socket = Arc::clone(&socket);

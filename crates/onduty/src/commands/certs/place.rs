@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use certificate_trust::service::{Callers, Certificates};
+use certificate_trust::service::{Certificates, Operators};
 use journal::{Journal, JournalHandle, JournalThread};
 use onduty_api::trust::{MAX_ANSWER, MAX_REQUEST};
 use onduty_api::wire::trust::v1::certificate_service_client::CertificateServiceClient;
@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::node::{self, SOCKET_NAME};
 use crate::settings;
 use crate::up::data_dir::{DataDir, Part};
-use crate::up::{self, pieces, trust, with_causes};
+use crate::up::{trust, with_causes};
 
 /// Calls a method at either place.
 macro_rules! ask {
@@ -102,8 +102,8 @@ fn in_folders(loaded: &Loaded, make_own: bool, socket: &Path) -> Result<Place, F
         let _own = trust::own(settings, &held, &clock)?;
     }
     let (handle, journal) = open_journal(loaded, &held, &clock)?;
-    let by = Callers::Named(onduty_api::caller::user(nix::unistd::geteuid().as_raw()));
-    let certificates = trust::certificates(&held, &clock, by, pieces::trust_recorder(handle))?;
+    let operator = Operators::Named(onduty_api::caller::user(nix::unistd::geteuid().as_raw()));
+    let certificates = trust::certificates(&held, operator, trust::journalled(handle))?;
     Ok(Place::Folders(Box::new(Folders { certificates, _held: held, journal })))
 }
 
