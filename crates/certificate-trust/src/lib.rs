@@ -26,32 +26,43 @@
 
 mod bundle;
 mod certificate;
+mod chain;
+mod decision;
 mod error;
 mod files;
 mod fingerprint;
+mod folders;
 mod identity;
 mod key;
 mod pki;
 pub mod proof;
 mod provider;
+mod refusal;
 mod rejected;
 mod secret_file;
+pub mod service;
+mod system;
 mod tls;
 mod verifier;
+mod watch;
 
 pub use bundle::{
     Bundle, BundleReceiver, BundleSender, Der, Later, OwnPair, SystemRoots, TrustKeeper, Unknown,
 };
-pub use certificate::{CertificateFacts, InvalidCertificate, Refusal};
+pub use certificate::{CertificateFacts, InvalidCertificate};
+pub use decision::{Accepted, Purpose, Question, TrustMode, decide};
 pub use error::TlsError;
 pub use fingerprint::Fingerprint;
+pub use folders::{TrustFolders, parse_crls};
 pub use identity::{IdentityError, OwnIdentity};
 pub use key::{KeyError, KeyOrigin, KeyProblem, KeySlot, KeySources, PairKey, PairKeys, write_key_file};
 pub use pki::{PkiError, PkiStore};
 pub use provider::install_crypto_provider;
+pub use refusal::{Refusal, WrongUsage};
 pub use rejected::Kept;
 pub use secret_file::SecretFileError;
-pub use tls::{Acceptor, ClientTls, Connector, ServerTls, TrustMode};
+pub use system::SystemStore;
+pub use tls::{Acceptor, ClientTls, Connector, ServerTls};
 
 /// What is unique to one TLS connection and known to its two ends alone: 32 bytes of the exporter
 /// `EXPORTER-Channel-Binding` (RFC 9266 §2, RFC 8446 §7.5).
