@@ -7,12 +7,12 @@ mod authority;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use authority::{Authority, HOST, day, self_signed};
 use certificate_trust::{Bundle, Fingerprint, Purpose, Question, SystemRoots, TrustMode, decide, parse_crls};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, CustomExtension, DnType, ExtendedKeyUsagePurpose as Eku,
     GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose as Ku, NameConstraints, SanType, SerialNumber,
 };
-use authority::{Authority, HOST, day, self_signed};
 
 const NOW: u64 = 1_795_305_600;
 const DAY: u64 = 86_400;
@@ -109,10 +109,25 @@ fn what_leads_to_a_trusted_authority_is_accepted() {
     let own_ca = self_signed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     check(vec![
         ("directly", Row::new(root.trusted(), a.clone()), CHAIN, "CN=Plant CA"),
-        ("over one that is known", Row::new(root.trusted(), b.clone()).with(known), CHAIN, "Line CA ← CN=Plant"),
+        (
+            "over one that is known",
+            Row::new(root.trusted(), b.clone()).with(known),
+            CHAIN,
+            "Line CA ← CN=Plant",
+        ),
         ("over one that is shown", Row::new(root.trusted(), b.clone()).showing(&[&middle]), CHAIN, "Line CA"),
-        ("over two, in any order", Row::new(root.trusted(), c.clone()).showing(&[&low, &middle]), CHAIN, "Cell CA ←"),
-        ("over two, the other order", Row::new(root.trusted(), c.clone()).showing(&[&middle, &low]), CHAIN, ""),
+        (
+            "over two, in any order",
+            Row::new(root.trusted(), c.clone()).showing(&[&low, &middle]),
+            CHAIN,
+            "Cell CA ←",
+        ),
+        (
+            "over two, the other order",
+            Row::new(root.trusted(), c.clone()).showing(&[&middle, &low]),
+            CHAIN,
+            "",
+        ),
         ("to one in the middle", Row::new(middle.trusted(), b.clone()), CHAIN, "CN=Line CA"),
         ("with its root among the shown", Row::new(root.trusted(), a.clone()).showing(&[&root]), CHAIN, ""),
         ("pinned", Row::new(pin(&own), own.clone()), PINNED, "itself"),
@@ -133,7 +148,12 @@ fn what_nobody_here_knows_is_unknown_whatever_else_is_wrong_with_it() {
         ("self-signed", Row::new(ours.trusted(), self_signed(plain)), unknown, "not trusted here"),
         ("self-signed authority", Row::new(ours.trusted(), self_signed(ca)), unknown, "not trusted here"),
         ("self-signed and old", Row::new(ours.trusted(), self_signed(old)), unknown, "not trusted here"),
-        ("another authority", Row::new(ours.trusted(), theirs.leaf(plain)), "tls.unknown_issuer", "`CN=Foreign CA`"),
+        (
+            "another authority",
+            Row::new(ours.trusted(), theirs.leaf(plain)),
+            "tls.unknown_issuer",
+            "`CN=Foreign CA`",
+        ),
         ("another authority, old", Row::new(ours.trusted(), theirs.leaf(old)), "tls.unknown_issuer", ""),
         (
             "bringing its own chain",
@@ -166,7 +186,12 @@ fn names_are_compared_as_rfc_9525_says() {
         ("an address", plain_row().named("10.0.0.5"), CHAIN, ""),
         ("an IPv6 address", Row::new(root.trusted(), root.leaf(six)).named("[fd00:0::5]"), CHAIN, ""),
         ("a wildcard", row(&["*.plant.local"]), CHAIN, ""),
-        ("another name", plain_row().named("plc7"), wrong, "name `plc7` not in certificate: has `node-a.plant.local`, 10.0.0.5"),
+        (
+            "another name",
+            plain_row().named("plc7"),
+            wrong,
+            "name `plc7` not in certificate: has `node-a.plant.local`, 10.0.0.5",
+        ),
         ("another address", plain_row().named("10.0.0.6"), wrong, "`10.0.0.6`"),
         ("an address as a name", row(&["10.0.0.5"]).named("10.0.0.5"), wrong, ""),
         ("two labels for a wildcard", row(&["*.local"]), wrong, "`*.local`"),
@@ -204,10 +229,30 @@ fn time_is_judged_of_every_certificate_of_the_chain() {
         ("one second earlier", row(|params| params.not_before = day!(0)).at(NOW - 1), early, "1 second"),
         ("pinned and old", pinned().at(NOW + 400 * DAY), expired, "35 days ago"),
         ("pinned and of the future", pinned().at(NOW - 11 * DAY), early, "1 day"),
-        ("an old one between", Row::new(root.trusted(), old.leaf(plain)).showing(&[&old]), "tls.issuer_expired", "`CN=Old CA` above it expired 3 days ago"),
-        ("a future one between", Row::new(root.trusted(), new.leaf(plain)).showing(&[&new]), "tls.issuer_not_yet_valid", "New CA"),
-        ("an old trusted one", Row::new(old_root.trusted(), old_root.leaf(plain)), "tls.issuer_expired", "Timed CA"),
-        ("a future trusted one", Row::new(new_root.trusted(), new_root.leaf(plain)), "tls.issuer_not_yet_valid", ""),
+        (
+            "an old one between",
+            Row::new(root.trusted(), old.leaf(plain)).showing(&[&old]),
+            "tls.issuer_expired",
+            "`CN=Old CA` above it expired 3 days ago",
+        ),
+        (
+            "a future one between",
+            Row::new(root.trusted(), new.leaf(plain)).showing(&[&new]),
+            "tls.issuer_not_yet_valid",
+            "New CA",
+        ),
+        (
+            "an old trusted one",
+            Row::new(old_root.trusted(), old_root.leaf(plain)),
+            "tls.issuer_expired",
+            "Timed CA",
+        ),
+        (
+            "a future trusted one",
+            Row::new(new_root.trusted(), new_root.leaf(plain)),
+            "tls.issuer_not_yet_valid",
+            "",
+        ),
         ("an old trusted one that was renewed", Row::new(both, old_root.leaf(plain)), CHAIN, "Timed CA"),
     ]);
 }
@@ -225,16 +270,36 @@ fn usages_are_kept_to() {
     let pinned = self_signed(|params| params.extended_key_usages = vec![Eku::ClientAuth]);
     let wrong = "tls.wrong_usage";
     check(vec![
-        ("a client's as a server", row(|p| p.extended_key_usages = vec![Eku::ClientAuth]), wrong, "does not allow a server"),
+        (
+            "a client's as a server",
+            row(|p| p.extended_key_usages = vec![Eku::ClientAuth]),
+            wrong,
+            "does not allow a server",
+        ),
         ("a server's as a client", row(plain).client(), wrong, "does not allow a client"),
-        ("a client's as a client", row(|p| p.extended_key_usages = vec![Eku::ClientAuth]).client(), CHAIN, ""),
+        (
+            "a client's as a client",
+            row(|p| p.extended_key_usages = vec![Eku::ClientAuth]).client(),
+            CHAIN,
+            "",
+        ),
         ("both", row(|p| p.extended_key_usages = vec![Eku::ClientAuth, Eku::ServerAuth]).client(), CHAIN, ""),
         ("none said", row(|p| p.extended_key_usages.clear()), CHAIN, ""),
         ("none said, a client", row(|p| p.extended_key_usages.clear()).client(), CHAIN, ""),
-        ("for code only", row(|p| p.extended_key_usages = vec![Eku::CodeSigning]), wrong, "does not allow a server"),
+        (
+            "for code only",
+            row(|p| p.extended_key_usages = vec![Eku::CodeSigning]),
+            wrong,
+            "does not allow a server",
+        ),
         ("no signatures", row(|p| p.key_usages = vec![Ku::KeyEncipherment]), wrong, "digital signatures"),
         ("no key usage said", row(|p| p.key_usages.clear()), CHAIN, ""),
-        ("pinned, a client's", Row::new(Bundle { pinned: vec![pinned.clone()], ..Bundle::default() }, pinned), wrong, "a server"),
+        (
+            "pinned, a client's",
+            Row::new(Bundle { pinned: vec![pinned.clone()], ..Bundle::default() }, pinned),
+            wrong,
+            "a server",
+        ),
         ("an authority's itself", row(ca_leaf), "tls.ca_as_leaf", "only when it is trusted itself"),
         ("signed by a clients' authority", below(&clients), wrong, "authority"),
         ("signed by what may not sign", below(&no_signer), "tls.issuer_not_ca", "`CN=No signer`"),
@@ -245,7 +310,9 @@ fn usages_are_kept_to() {
 
 #[test]
 fn constraints_of_authorities_bind_what_is_below_them() {
-    let limited = |most| move |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(most));
+    let limited = |most| {
+        move |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(most))
+    };
     let (root, none_between) = (root(), Authority::root("Direct CA", limited(0)));
     let (one_between, over) = (Authority::root("One CA", limited(1)), none_between.below("Too many", plain));
     let below_one = one_between.below("Fits", plain);
@@ -261,10 +328,13 @@ fn constraints_of_authorities_bind_what_is_below_them() {
     let net = |address, bits| GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix(address, bits));
     let fitting = root.below("Fitting", names(vec![dns("plant.local"), net([10, 0, 0, 0], 8)], Vec::new()));
     let other_names = root.below("Office", names(vec![dns("office.local")], Vec::new()));
-    let other_net = root.below("Other net", names(vec![dns("plant.local"), net([10, 9, 0, 0], 16)], Vec::new()));
+    let other_net =
+        root.below("Other net", names(vec![dns("plant.local"), net([10, 9, 0, 0], 16)], Vec::new()));
     let excluded = root.below("Not this", names(Vec::new(), vec![dns("node-a.plant.local")]));
     let root_names = Authority::root("Office root", names(vec![dns("office.local")], Vec::new()));
-    let below = |authority: &'static str, by| (authority, Row::new(root.trusted(), Authority::leaf(by, plain)).showing(&[by]));
+    let below = |authority: &'static str, by| {
+        (authority, Row::new(root.trusted(), Authority::leaf(by, plain)).showing(&[by]))
+    };
     let (length, name) = ("tls.path_length", "tls.name_constraint");
     let (fits, row) = below("names that it may sign for", &fitting);
     let (other, other_row) = below("names that it may not sign for", &other_names);
@@ -272,9 +342,24 @@ fn constraints_of_authorities_bind_what_is_below_them() {
     let (not, not_row) = below("a name that is excluded", &excluded);
     check(vec![
         ("none between, none there", Row::new(none_between.trusted(), none_between.leaf(plain)), CHAIN, ""),
-        ("none between, one there", Row::new(none_between.trusted(), over.leaf(plain)).showing(&[&over]), length, "path length"),
-        ("one between, one there", Row::new(one_between.trusted(), below_one.leaf(plain)).showing(&[&below_one]), CHAIN, ""),
-        ("too deep below one between", Row::new(root.trusted(), too_deep.leaf(plain)).showing(&[&too_deep, &narrow]), length, ""),
+        (
+            "none between, one there",
+            Row::new(none_between.trusted(), over.leaf(plain)).showing(&[&over]),
+            length,
+            "path length",
+        ),
+        (
+            "one between, one there",
+            Row::new(one_between.trusted(), below_one.leaf(plain)).showing(&[&below_one]),
+            CHAIN,
+            "",
+        ),
+        (
+            "too deep below one between",
+            Row::new(root.trusted(), too_deep.leaf(plain)).showing(&[&too_deep, &narrow]),
+            length,
+            "",
+        ),
         (fits, row, CHAIN, ""),
         (other, other_row, name, "may not sign for its names: `node-a.plant.local`, 10.0.0.5"),
         (net, net_row, name, "10.0.0.5"),
@@ -287,7 +372,8 @@ fn constraints_of_authorities_bind_what_is_below_them() {
 fn signatures_and_bytes_are_what_they_say() {
     let root = root();
     let impostor = root_named_alike();
-    let edwards = Authority::root_with("Edwards CA", KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(), plain);
+    let edwards =
+        Authority::root_with("Edwards CA", KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(), plain);
     // Ed448, which is not accepted, in the place of Ed25519: 1.3.101.113 for 1.3.101.112.
     let mut other_algorithm = edwards.leaf(plain);
     for place in 0..other_algorithm.len() - 3 {
@@ -311,7 +397,12 @@ fn signatures_and_bytes_are_what_they_say() {
         ("signed by one of the same name", row(impostor.leaf(plain)), "tls.chain_signature", "`CN=Plant CA`"),
         ("changed afterwards", row(changed), "tls.chain_signature", ""),
         ("Ed25519", Row::new(edwards.trusted(), edwards.leaf(plain)), CHAIN, ""),
-        ("an algorithm that is not accepted", Row::new(edwards.trusted(), other_algorithm), "tls.chain_algorithm", "not accepted"),
+        (
+            "an algorithm that is not accepted",
+            Row::new(edwards.trusted(), other_algorithm),
+            "tls.chain_algorithm",
+            "not accepted",
+        ),
         ("a critical extension", row(root.leaf(extension(true))), "tls.unknown_extension", "critical"),
         ("the same, not critical", row(root.leaf(extension(false))), CHAIN, ""),
         ("nothing", row(Vec::new()), "tls.bad_certificate", ""),
@@ -330,7 +421,11 @@ fn root_named_alike() -> Authority {
 fn what_an_operator_has_rejected_is_never_accepted() {
     let root = root();
     let middle = root.below("Line CA", plain);
-    let same = Authority { params: middle.params.clone(), key: KeyPair::from_pem(&middle.key.serialize_pem()).unwrap(), der: Vec::new() };
+    let same = Authority {
+        params: middle.params.clone(),
+        key: KeyPair::from_pem(&middle.key.serialize_pem()).unwrap(),
+        der: Vec::new(),
+    };
     let again = same.params.signed_by(&same.key, &root.issuer()).unwrap().der().to_vec();
     let (leaf, below) = (root.leaf(plain), middle.leaf(plain));
     let reject = |der: &[u8]| {
@@ -342,9 +437,27 @@ fn what_an_operator_has_rejected_is_never_accepted() {
     check(vec![
         ("it", Row::new(root.trusted(), leaf.clone()).with(reject(&leaf)), it, "rejected by an operator"),
         ("it, though pinned", Row::new(pinned, leaf.clone()).with(reject(&leaf)), it, ""),
-        ("who signed it", Row::new(root.trusted(), leaf.clone()).with(reject(&root.der)), "tls.issuer_distrusted", "CN=Plant CA"),
-        ("one between", Row::new(root.trusted(), below.clone()).showing(&[&middle]).with(reject(&middle.der)), "tls.issuer_distrusted", "CN=Line CA"),
-        ("one between, and another way", Row::new(root.trusted(), below).showing(&[&middle]).with(reject(&middle.der)).with(|bundle| bundle.intermediates = vec![again]), CHAIN, ""),
+        (
+            "who signed it",
+            Row::new(root.trusted(), leaf.clone()).with(reject(&root.der)),
+            "tls.issuer_distrusted",
+            "CN=Plant CA",
+        ),
+        (
+            "one between",
+            Row::new(root.trusted(), below.clone()).showing(&[&middle]).with(reject(&middle.der)),
+            "tls.issuer_distrusted",
+            "CN=Line CA",
+        ),
+        (
+            "one between, and another way",
+            Row::new(root.trusted(), below)
+                .showing(&[&middle])
+                .with(reject(&middle.der))
+                .with(|bundle| bundle.intermediates = vec![again]),
+            CHAIN,
+            "",
+        ),
         ("another one", Row::new(root.trusted(), leaf).with(reject(&middle.der)), CHAIN, ""),
     ]);
 }
@@ -359,9 +472,22 @@ fn revocation_lists_count() {
     let lists = |crls: Vec<Vec<u8>>| move |bundle: &mut Bundle| bundle.crls = crls;
     let row = |crls| Row::new(root.trusted(), leaf.clone()).with(lists(crls));
     let row_below = |crls| Row::new(root.trusted(), below.clone()).showing(&[&middle]).with(lists(crls));
-    let unsigned = Authority { params: other.params.clone(), key: KeyPair::from_pem(&other.key.serialize_pem()).unwrap(), der: Vec::new() };
-    let may_sign_none = Authority { params: { let mut p = unsigned.params.clone(); p.key_usages.push(Ku::CrlSign); p }, ..unsigned };
-    let unreadable = |bundle: &mut Bundle| bundle.unreadable_crls = vec!["the revocation list `x` cannot be used".to_owned()];
+    let unsigned = Authority {
+        params: other.params.clone(),
+        key: KeyPair::from_pem(&other.key.serialize_pem()).unwrap(),
+        der: Vec::new(),
+    };
+    let may_sign_none = Authority {
+        params: {
+            let mut p = unsigned.params.clone();
+            p.key_usages.push(Ku::CrlSign);
+            p
+        },
+        ..unsigned
+    };
+    let unreadable = |bundle: &mut Bundle| {
+        bundle.unreadable_crls = vec!["the revocation list `x` cannot be used".to_owned()]
+    };
     let pinned = Bundle { pinned: vec![leaf.clone()], ..Bundle::default() };
     let (revoked, unknown) = ("tls.revoked", "tls.revocation_unknown");
     let (with, without) = (|made| root.crl(&[42], made, 30), |made| root.crl(&[43], made, 30));
@@ -376,11 +502,28 @@ fn revocation_lists_count() {
         ("the newer list counts, it is on it", row(vec![without(-9), with(-1)]), revoked, ""),
         ("the newer list counts, it is not", row(vec![with(-9), without(-1)]), CHAIN, ""),
         ("an old list beside a new one", row(vec![root.crl(&[], -30, -2), without(-1)]), CHAIN, ""),
-        ("a list signed by one of the same name", row(vec![root_named_alike().crl(&[], -1, 30)]), unknown, "not signed by that one"),
-        ("a list of one that may sign none", Row::new(no_lists.trusted(), other.leaf(plain)).showing(&[&other]).with(lists(vec![may_sign_none.crl(&[], -1, 30)])), unknown, "may not sign any"),
+        (
+            "a list signed by one of the same name",
+            row(vec![root_named_alike().crl(&[], -1, 30)]),
+            unknown,
+            "not signed by that one",
+        ),
+        (
+            "a list of one that may sign none",
+            Row::new(no_lists.trusted(), other.leaf(plain))
+                .showing(&[&other])
+                .with(lists(vec![may_sign_none.crl(&[], -1, 30)])),
+            unknown,
+            "may not sign any",
+        ),
         ("a list cannot be read", Row::new(root.trusted(), leaf.clone()).with(unreadable), unknown, "`x`"),
         ("the same of a pinned one", Row::new(pinned.clone(), leaf.clone()).with(unreadable), PINNED, ""),
-        ("pinned and listed", Row::new(pinned.clone(), leaf.clone()).with(lists(vec![with(-1)])), revoked, ""),
+        (
+            "pinned and listed",
+            Row::new(pinned.clone(), leaf.clone()).with(lists(vec![with(-1)])),
+            revoked,
+            "",
+        ),
         ("pinned and not listed", Row::new(pinned, leaf.clone()).with(lists(vec![without(-1)])), PINNED, ""),
     ]);
     assert_eq!(parse_crls(&with(-1)).unwrap(), vec![with(-1)], "and each of them can be read from a file");
@@ -391,26 +534,78 @@ fn each_mode_trusts_whom_it_says() {
     let (root, own) = (root(), self_signed(plain));
     let leaf = root.leaf(plain);
     let system = |roots: Vec<Vec<u8>>, problems: &[&str]| Bundle {
-        system: Some(SystemRoots { roots, problems: problems.iter().map(|&problem| problem.to_owned()).collect() }),
+        system: Some(SystemRoots {
+            roots,
+            problems: problems.iter().map(|&problem| problem.to_owned()).collect(),
+        }),
         ..Bundle::default()
     };
     let by_system = |bundle: Bundle, leaf: &[u8]| Row::new(bundle, leaf.to_vec()).mode(TrustMode::System);
-    let pinned = Bundle { pinned: vec![own.clone()], issuers: vec![root.der.clone()], ..system(vec![root_named_alike().der], &[]) };
+    let pinned = Bundle {
+        pinned: vec![own.clone()],
+        issuers: vec![root.der.clone()],
+        ..system(vec![root_named_alike().der], &[])
+    };
     let rejected = |bundle: &mut Bundle| bundle.distrusted = BTreeSet::from([Fingerprint::of(&leaf)]);
     let (none, all) = ("tls.no_system_roots", "tls.accepted_all");
     check(vec![
         ("system: its roots", by_system(system(vec![root.der.clone()], &[]), &leaf), CHAIN, "Plant CA"),
-        ("system: names count", by_system(system(vec![root.der.clone()], &[]), &leaf).named("x"), "tls.name_mismatch", ""),
-        ("system: rejected", by_system(system(vec![root.der.clone()], &[]), &leaf).with(rejected), "tls.distrusted", ""),
+        (
+            "system: names count",
+            by_system(system(vec![root.der.clone()], &[]), &leaf).named("x"),
+            "tls.name_mismatch",
+            "",
+        ),
+        (
+            "system: rejected",
+            by_system(system(vec![root.der.clone()], &[]), &leaf).with(rejected),
+            "tls.distrusted",
+            "",
+        ),
         ("system: pinned ones do not count", by_system(pinned.clone(), &own), "tls.unknown_certificate", ""),
-        ("system: the store's authorities do not count", by_system(pinned.clone(), &leaf), "tls.chain_signature", ""),
-        ("system: no roots", by_system(system(Vec::new(), &["no file was found"]), &leaf), none, ": no file was found"),
+        (
+            "system: the store's authorities do not count",
+            by_system(pinned.clone(), &leaf),
+            "tls.chain_signature",
+            "",
+        ),
+        (
+            "system: no roots",
+            by_system(system(Vec::new(), &["no file was found"]), &leaf),
+            none,
+            ": no file was found",
+        ),
         ("system: not read", by_system(Bundle::default(), &leaf), none, "empty or cannot be read"),
-        ("store: the system's roots do not count", Row::new(system(vec![root.der.clone()], &[]), leaf.clone()), "tls.unknown_issuer", ""),
-        ("store: nothing is known", Row::new(Bundle::unusable("asleep"), leaf.clone()), "tls.store_unreadable", "asleep"),
-        ("all: anything", Row::new(Bundle::default(), vec![1, 2, 3]).mode(TrustMode::All), all, "every certificate"),
-        ("all: nothing is known", Row::new(Bundle::unusable("asleep"), leaf.clone()).mode(TrustMode::All), all, ""),
-        ("all: rejected", Row::new(Bundle::default(), leaf.clone()).with(rejected).mode(TrustMode::All), all, ""),
+        (
+            "store: the system's roots do not count",
+            Row::new(system(vec![root.der.clone()], &[]), leaf.clone()),
+            "tls.unknown_issuer",
+            "",
+        ),
+        (
+            "store: nothing is known",
+            Row::new(Bundle::unusable("asleep"), leaf.clone()),
+            "tls.store_unreadable",
+            "asleep",
+        ),
+        (
+            "all: anything",
+            Row::new(Bundle::default(), vec![1, 2, 3]).mode(TrustMode::All),
+            all,
+            "every certificate",
+        ),
+        (
+            "all: nothing is known",
+            Row::new(Bundle::unusable("asleep"), leaf.clone()).mode(TrustMode::All),
+            all,
+            "",
+        ),
+        (
+            "all: rejected",
+            Row::new(Bundle::default(), leaf.clone()).with(rejected).mode(TrustMode::All),
+            all,
+            "",
+        ),
     ]);
 }
 
@@ -422,7 +617,10 @@ fn a_maze_of_authorities_is_left_in_time() {
     // Sixty authorities with one name and many keys, each signed by another of them.
     let mut maze = vec![root.below("Maze", plain)];
     for _ in 0..60 {
-        maze.push(maze[maze.len() - 1].below("Maze", |params| params.distinguished_name.push(DnType::CommonName, "Maze")));
+        maze.push(
+            maze[maze.len() - 1]
+                .below("Maze", |params| params.distinguished_name.push(DnType::CommonName, "Maze")),
+        );
     }
     let leaf = maze[60].leaf_with(&key, plain);
     let all: Vec<&Authority> = maze.iter().collect();

@@ -22,6 +22,8 @@ pub const MAX_SENTENCES: usize = 256;
 pub const MAX_LISTED: usize = 1024;
 /// Roots of the operating system in a bundle; a usual one has about 150.
 pub const MAX_ROOTS: usize = 1024;
+/// Revocation lists in one answer to an operator.
+pub const MAX_LISTS: usize = 256;
 /// Certificates that a node shows: its own, and those that lead to its issuer.
 pub const MAX_CHAIN: usize = 64;
 /// Notices in one message.
@@ -36,8 +38,10 @@ pub const MAX_SELECTOR: usize = 256;
 pub const MAX_PROBLEMS: usize = 64;
 /// The largest bundle message, in bytes.
 pub const MAX_BUNDLE_MESSAGE: usize = 8 * 1024 * 1024;
-/// The largest request of either service, in bytes: one certificate and a sentence.
-pub const MAX_REQUEST: usize = MAX_DER + 8 * 1024;
+/// The largest import, in bytes: a revocation list.
+pub const MAX_IMPORT: usize = MAX_CRL;
+/// The largest request of either service, in bytes.
+pub const MAX_REQUEST: usize = MAX_IMPORT + 8 * 1024;
 /// The largest answer to an operator, in bytes: the list of full folders.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -345,21 +349,20 @@ pub struct CertificateEntry {
     pub not_before: i64,
     /// Valid until, in Unix seconds.
     pub not_after: i64,
-    /// Whether a server may show it.
-    pub for_servers: bool,
     /// Whether it may sign others.
-    pub is_issuer: bool,
+    pub is_authority: bool,
     /// Its file.
     pub file: String,
-    /// Why it was refused; empty when it was not.
+    /// Why it is there.
     pub reason: String,
-    /// When it was seen last, in Unix seconds; for rejected ones.
-    pub seen: Option<i64>,
+    /// Since when, for people.
+    pub since: String,
+    /// When its file was changed, in Unix seconds.
+    pub changed_unix: Option<u64>,
 }
 
 impl From<CertificateEntry> for wire::Certificate {
     fn from(entry: CertificateEntry) -> Self {
-        let seconds = |seconds: i64| prost_types::Timestamp { seconds, nanos: 0 };
         let left_out = entry.names.len().saturating_sub(NAMES);
         Self {
             fingerprint: entry.fingerprint.to_vec(),
@@ -370,13 +373,50 @@ impl From<CertificateEntry> for wire::Certificate {
             more_names: u32::try_from(entry.more_names.saturating_add(left_out)).unwrap_or(u32::MAX),
             not_before: Some(seconds(entry.not_before)),
             not_after: Some(seconds(entry.not_after)),
-            for_servers: entry.for_servers,
-            is_issuer: entry.is_issuer,
+            is_authority: entry.is_authority,
             file: clip(entry.file, PATH),
             reason: clip(entry.reason, MAX_SENTENCE),
-            seen: entry.seen.map(seconds),
+            since: clip(entry.since, MAX_CODE),
+            changed: entry.changed_unix.map(|changed| seconds(i64::try_from(changed).unwrap_or(i64::MAX))),
         }
     }
+}
+
+fn seconds(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds, nanos: 0 }
+}
+
+/// A revocation list as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListEntry {
+    /// Whose.
+    pub issuer: String,
+    /// Its file.
+    pub file: String,
+    /// When it was made, in Unix seconds.
+    pub made: i64,
+    /// When the next one was to be made, in Unix seconds.
+    pub next: Option<i64>,
+    /// How many certificates it revokes.
+    pub revoked: usize,
+}
+
+impl From<ListEntry> for wire::RevocationList {
+    fn from(entry: ListEntry) -> Self {
+        Self {
+            issuer: clip(entry.issuer, TEXT),
+            file: clip(entry.file, PATH),
+            made: Some(seconds(entry.made)),
+            next: entry.next.map(seconds),
+            revoked: u32::try_from(entry.revoked).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Sentences for an answer, as many and as long as it takes.
+#[must_use]
+pub fn sentences_for_answer(sentences: Vec<String>) -> Vec<String> {
+    sentences.into_iter().take(MAX_PROBLEMS).map(|sentence| clip(sentence, MAX_SENTENCE)).collect()
 }
 
 #[cfg(test)]
@@ -490,16 +530,25 @@ mod tests {
             more_names: 3,
             not_before: -1,
             not_after: i64::MAX,
-            for_servers: true,
-            is_issuer: false,
+            is_authority: false,
             file: "f".repeat(5000),
             reason: "r".repeat(5000),
-            seen: Some(0),
+            since: "s".repeat(5000),
+            changed_unix: Some(u64::MAX),
         };
         let certificate = wire::Certificate::from(entry);
         assert_eq!((certificate.names.len(), certificate.more_names), (16, 7));
         assert_eq!((certificate.subject.len(), certificate.reason.len()), (1024, 1024));
-        let answer = prost::Message::encoded_len(&certificate) * MAX_LISTED + MAX_PROBLEMS * MAX_SENTENCE;
+        let list = ListEntry {
+            issuer: "i".repeat(5000),
+            file: "f".repeat(5000),
+            made: i64::MIN,
+            next: Some(i64::MAX),
+            revoked: usize::MAX,
+        };
+        let lists = prost::Message::encoded_len(&wire::RevocationList::from(list)) * MAX_LISTS;
+        let certificates = prost::Message::encoded_len(&certificate) * MAX_LISTED;
+        let answer = certificates + lists + MAX_PROBLEMS * MAX_SENTENCE;
         assert!(answer < MAX_ANSWER, "{answer}");
     }
 }

@@ -85,7 +85,9 @@ fn the_heartbeat_waits_for_its_first_bundle_loudly_and_the_port_stays_closed() {
         pair.secondary.start_service(service);
     }
     let said = "the certificate-trust service has not answered yet at ";
-    until("the heartbeat to say what it waits for", LIMIT, || pair.primary.log().contains(said).then_some(()));
+    until("the heartbeat to say what it waits for", LIMIT, || {
+        pair.primary.log().contains(said).then_some(())
+    });
     let port = std::net::TcpStream::connect(("127.0.0.1", pair.port));
     assert!(port.is_err(), "the port is open before there is a certificate to show");
     let listed = pair.primary.ask(&["certs", "list"]);

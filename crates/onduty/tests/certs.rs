@@ -186,7 +186,11 @@ fn trust_reject_and_delete_say_what_they_did_and_every_change_is_journalled() {
     });
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
     let changes: Vec<&String> = journalled.iter().filter(|sentence| sentence.contains(&name)).collect();
-    assert_eq!(changes.len(), 4, "import, reject, trust, delete, and nothing for what was so already: {journalled:#?}");
+    assert_eq!(
+        changes.len(),
+        4,
+        "import, reject, trust, delete, and nothing for what was so already: {journalled:#?}"
+    );
     assert!(changes.iter().all(|sentence| sentence.starts_with(&user)), "{changes:#?}");
 }
 
@@ -297,7 +301,10 @@ fn a_file_that_is_no_certificate_is_a_warning_in_the_list_and_hides_no_other() {
     let output = node.certs(&["list"]);
     assert_eq!(code(&output), 0);
     let table = printed(&output);
-    assert!(table.contains("trusted") && table.contains("warning:") && table.contains("broken.pem"), "{table}");
+    assert!(
+        table.contains("trusted") && table.contains("warning:") && table.contains("broken.pem"),
+        "{table}"
+    );
     let mode = fs::metadata(node.data().join("pki/own")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700);
 }

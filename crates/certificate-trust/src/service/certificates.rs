@@ -5,20 +5,27 @@ use core::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use onduty_api::Invalid;
 use onduty_api::caller::caller;
 use onduty_api::errors::with_reason;
-use onduty_api::trust::{CertificateEntry, MAX_LISTED, MAX_PROBLEMS, selector};
+use onduty_api::trust::{CertificateEntry, ListEntry, MAX_LISTED, MAX_LISTS, sentences_for_answer};
 use onduty_api::wire::trust::v1 as wire;
 use onduty_api::wire::trust::v1::CertificateStore;
 use onduty_api::wire::trust::v1::certificate_service_server::CertificateService;
+use service_kit::Clock;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
 
 use super::convert::sentence;
-use crate::TrustFolders;
-use crate::manage::{self, Change, Entry, ManageError, Place};
+use super::refusals::{self, query, refuse_import};
+use crate::manage::{
+    Action, Change, CrlEntry, Entry, Exported, ImportAs, Listing, ManageError, Moved, Place,
+};
+use crate::{CertificateFacts, PkiStore, TrustFolders};
 
+/// The selector of the node's own certificate.
+const OWN: &str = "own";
 /// Operators' threads in the folders at once; on a disk that hangs only these hang with it.
 const FILE_THREADS: usize = 2;
 /// How long an operator waits for the disk.
@@ -45,6 +52,8 @@ pub struct CertificateOptions {
     pub folders: TrustFolders,
     /// Who asks.
     pub operators: Operators,
+    /// The clock.
+    pub clock: Clock,
     /// Where changes are written down.
     pub record: ChangeRecorder,
 }
@@ -69,6 +78,12 @@ impl Certificates {
         Self { options, turns: Arc::new(Semaphore::new(FILE_THREADS)) }
     }
 
+    /// One certificate, everywhere it is; near ones when there is none.
+    async fn find(&self, selector: String) -> Result<Exported, Status> {
+        let query = query(selector)?;
+        self.work(move |folders| folders.store().show(&query)).await
+    }
+
     fn operator<T>(&self, request: &Request<T>) -> String {
         match &self.options.operators {
             Operators::Direct => caller(request, false),
@@ -87,11 +102,11 @@ impl Certificates {
             let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_closed| stopping())?;
             let folders = self.options.folders.clone();
             let worked = tokio::task::spawn_blocking(move || {
-                let done = work(&folders);
+                let done = work(&folders).map_err(|error| refusals::status(&error, folders.store()));
                 drop(turn);
                 done
             });
-            worked.await.map_err(|_gone| stopping())?.map_err(|error| status(&error))
+            worked.await.map_err(|_gone| stopping())?
         };
         timeout(DISK, working).await.unwrap_or_else(|_elapsed| {
             Err(with_reason(
@@ -102,84 +117,103 @@ impl Certificates {
         })
     }
 
-    /// Changes something, has it published, and writes it down.
+    /// Changes something, has it published, and writes it down where it is done: a caller that leaves early changes nothing
+    /// about that.
     async fn change(
         &self,
         by: String,
-        done: &'static str,
-        work: impl FnOnce(&TrustFolders) -> Result<Change, ManageError> + Send + 'static,
-    ) -> Result<(wire::Certificate, bool), Status> {
+        work: impl FnOnce(&PkiStore, u64) -> Result<Change, ManageError> + Send + 'static,
+    ) -> Result<Done, Status> {
         let record = Arc::clone(&self.options.record);
-        // Written down where it is done: a caller that leaves early changes nothing about that.
-        let work = move |folders: &TrustFolders| {
-            let Change { entry, changed } = work(folders)?;
+        let now_unix = self.options.clock.now().unix;
+        self.work(move |folders| {
+            let change = work(folders.store(), now_unix)?;
+            let changed = has_changed(&change);
             if changed {
-                let facts = &entry.facts;
-                let what = sentence(&format!("{by} {done} the certificate {facts}"));
-                tracing::info!("{what}");
+                let what = sentence(&format!("{by}: {change}"));
+                tracing::info!(code = change.action.code(), "{what}");
                 record(what);
                 let _published = folders.look();
             }
-            Ok((entry, changed))
-        };
-        let (entry, changed) = self.work(work).await?;
-        Ok((to_wire(entry), changed))
+            let Change { certificates, crls, notes, .. } = change;
+            let certificates = certificates.into_iter().map(|moved| now_at(folders.store(), moved)).collect();
+            Ok(Done { certificates, lists: crls, notes: sentences_for_answer(notes), changed })
+        })
+        .await
+    }
+}
+
+/// A change, as it is told.
+struct Done {
+    certificates: Vec<wire::Certificate>,
+    lists: Vec<String>,
+    notes: Vec<String>,
+    changed: bool,
+}
+
+impl Done {
+    fn certificate(&mut self) -> Option<wire::Certificate> {
+        self.certificates.pop()
+    }
+}
+
+/// Whether anything is other than before.
+fn has_changed(change: &Change) -> bool {
+    let moved = |moved: &Moved| match change.action {
+        // Their `from` is where it was taken out.
+        Action::Trusted | Action::Rejected | Action::Deleted => !moved.from.is_empty(),
+        Action::Imported => moved.to.is_none_or(|to| !moved.from.contains(&to)),
+    };
+    !change.crls.is_empty() || change.certificates.iter().any(moved)
+}
+
+/// A certificate as it is kept after a change.
+fn now_at(store: &PkiStore, moved: Moved) -> wire::Certificate {
+    let Moved { facts, to, .. } = moved;
+    let found = store.show(&facts.fingerprint.to_hex()).ok();
+    let entry = found.and_then(|found| found.entries.into_iter().find(|entry| Some(entry.place) == to));
+    match entry {
+        Some(entry) => to_wire(entry),
+        None => facts_to_wire(facts, CertificateStore::Unspecified, String::new()),
     }
 }
 
 fn to_wire(entry: Entry) -> wire::Certificate {
-    let Entry { facts, place, path, reason, seen_unix, .. } = entry;
+    let Entry { place, file, facts, der: _, reason, since, changed_unix } = entry;
+    let mut certificate = facts_to_wire(facts, store_of(place), file.display().to_string());
+    certificate.reason = sentence(&reason.unwrap_or_default());
+    certificate.since = since.unwrap_or_default();
+    certificate.changed = i64::try_from(changed_unix).ok().map(moment);
+    certificate
+}
+
+fn facts_to_wire(facts: CertificateFacts, store: CertificateStore, file: String) -> wire::Certificate {
     CertificateEntry {
         fingerprint: *facts.fingerprint.as_bytes(),
-        store: match place {
-            Place::Own => CertificateStore::Own,
-            Place::Trusted => CertificateStore::Trusted,
-            Place::Issuers => CertificateStore::Issuer,
-            Place::Rejected => CertificateStore::Rejected,
-            Place::Distrusted => CertificateStore::Distrusted,
-        },
-        is_issuer: facts.is_authority,
+        store,
         subject: facts.subject,
         issuer: facts.issuer,
         names: facts.names,
         more_names: facts.more_names,
         not_before: facts.not_before,
         not_after: facts.not_after,
-        for_servers: facts.for_servers,
-        file: path.display().to_string(),
-        reason: reason.unwrap_or_default(),
-        seen: seen_unix,
+        is_authority: facts.is_authority,
+        file,
+        reason: String::new(),
+        since: String::new(),
+        changed_unix: None,
     }
     .into()
 }
 
-/// The one place where these errors become statuses.
-fn status(error: &ManageError) -> Status {
-    let (code, reason) = match error {
-        ManageError::Malformed { .. } => (Code::InvalidArgument, "SELECTOR_MALFORMED"),
-        ManageError::Ambiguous { .. } => (Code::InvalidArgument, "SELECTOR_AMBIGUOUS"),
-        ManageError::Unknown { .. } => (Code::NotFound, "CERTIFICATE_UNKNOWN"),
-        ManageError::Own { .. } => (Code::FailedPrecondition, "OWN_CERTIFICATE"),
-        ManageError::Full { .. } => (Code::ResourceExhausted, "STORE_FULL"),
-        ManageError::NoCertificate(_) => (Code::InvalidArgument, "NOT_A_CERTIFICATE"),
-        ManageError::PrivateKey => (Code::InvalidArgument, "PRIVATE_KEY_GIVEN"),
-        ManageError::Empty => (Code::InvalidArgument, "CERTIFICATE_EMPTY"),
-        ManageError::TooLarge { .. } => (Code::InvalidArgument, "CERTIFICATE_TOO_LARGE"),
-        ManageError::Many { .. } => (Code::InvalidArgument, "MANY_CERTIFICATES"),
-        ManageError::Folder(_) => (Code::Unavailable, "STORE_UNUSABLE"),
-    };
-    with_reason(code, reason, with_causes(error))
-}
-
-fn with_causes(error: &dyn core::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
+const fn store_of(place: Place) -> CertificateStore {
+    match place {
+        Place::Own => CertificateStore::Own,
+        Place::Trusted => CertificateStore::Trusted,
+        Place::Issuers => CertificateStore::Issuers,
+        Place::Rejected => CertificateStore::Rejected,
+        Place::Distrusted => CertificateStore::Distrusted,
     }
-    words
 }
 
 /// The store that a request names; `None`: none.
@@ -188,10 +222,20 @@ fn place(store: i32) -> Result<Option<Place>, Status> {
         Ok(CertificateStore::Unspecified) => Ok(None),
         Ok(CertificateStore::Own) => Ok(Some(Place::Own)),
         Ok(CertificateStore::Trusted) => Ok(Some(Place::Trusted)),
-        Ok(CertificateStore::Issuer) => Ok(Some(Place::Issuers)),
+        Ok(CertificateStore::Issuers) => Ok(Some(Place::Issuers)),
         Ok(CertificateStore::Rejected) => Ok(Some(Place::Rejected)),
         Ok(CertificateStore::Distrusted) => Ok(Some(Place::Distrusted)),
-        Err(_unknown) => Err(Status::invalid_argument("`store` is not known to this version")),
+        Err(_unknown) => Err(Invalid::new("store", "is not known to this version").into()),
+    }
+}
+
+fn import_as(purpose: i32) -> Result<ImportAs, Status> {
+    use wire::import_certificate_request::Purpose;
+    match Purpose::try_from(purpose) {
+        Ok(Purpose::Unspecified) => Ok(ImportAs::Peer),
+        Ok(Purpose::Authority) => Ok(ImportAs::Authority),
+        Ok(Purpose::Intermediate) => Ok(ImportAs::Intermediate),
+        Err(_unknown) => Err(Invalid::new("purpose", "is not known to this version").into()),
     }
 }
 
@@ -202,18 +246,24 @@ impl CertificateService for Certificates {
         request: Request<wire::ListCertificatesRequest>,
     ) -> Result<Response<wire::ListCertificatesResponse>, Status> {
         let wanted = place(request.get_ref().store)?;
-        let manage::Listing { entries, mut problems } =
-            self.work(|folders| manage::list(folders.store())).await?;
-        let mut entries: Vec<Entry> =
-            entries.into_iter().filter(|entry| wanted.is_none_or(|wanted| entry.place == wanted)).collect();
-        if entries.len() > MAX_LISTED {
-            problems.insert(0, format!("only the first {MAX_LISTED} of {} are listed", entries.len()));
-            entries.truncate(MAX_LISTED);
+        let Listing { mut entries, mut crls, mut problems } =
+            self.work(|folders| Ok(folders.store().list()?)).await?;
+        entries.retain(|entry| wanted.is_none_or(|wanted| entry.place == wanted));
+        crls.retain(|_| wanted.is_none());
+        if entries.len() > MAX_LISTED || crls.len() > MAX_LISTS {
+            let (certificates, lists) = (entries.len(), crls.len());
+            problems.insert(
+                0,
+                format!(
+                    "not all are listed: {certificates} certificates (at most {MAX_LISTED}), {lists} revocation lists (at \
+                     most {MAX_LISTS})"
+                ),
+            );
         }
-        problems.truncate(MAX_PROBLEMS);
         Ok(Response::new(wire::ListCertificatesResponse {
-            certificates: entries.into_iter().map(to_wire).collect(),
-            problems: problems.iter().map(|problem| sentence(problem)).collect(),
+            certificates: entries.into_iter().take(MAX_LISTED).map(to_wire).collect(),
+            lists: crls.into_iter().take(MAX_LISTS).map(list_to_wire).collect(),
+            problems: sentences_for_answer(problems),
         }))
     }
 
@@ -221,10 +271,10 @@ impl CertificateService for Certificates {
         &self,
         request: Request<wire::GetCertificateRequest>,
     ) -> Result<Response<wire::GetCertificateResponse>, Status> {
-        let selector = selector(request.into_inner().selector)?;
-        let entry = self.work(move |folders| manage::find(folders.store(), &selector)).await?;
-        let pem = entry.pem();
-        Ok(Response::new(wire::GetCertificateResponse { certificate: Some(to_wire(entry)), pem }))
+        let found = self.find(request.into_inner().selector).await?;
+        let pem = found.pem();
+        let certificates = found.entries.into_iter().map(to_wire).collect();
+        Ok(Response::new(wire::GetCertificateResponse { certificates, pem }))
     }
 
     async fn trust_certificate(
@@ -232,10 +282,13 @@ impl CertificateService for Certificates {
         request: Request<wire::TrustCertificateRequest>,
     ) -> Result<Response<wire::TrustCertificateResponse>, Status> {
         let by = self.operator(&request);
-        let selector = selector(request.into_inner().selector)?;
-        let work = move |folders: &TrustFolders| manage::trust(folders.store(), &selector);
-        let (certificate, changed) = self.change(by, "trusted", work).await?;
-        Ok(Response::new(wire::TrustCertificateResponse { certificate: Some(certificate), changed }))
+        let wire::TrustCertificateRequest { selector, as_authority } = request.into_inner();
+        let query = query(selector)?;
+        let work = move |store: &PkiStore, now: u64| store.trust(&query, as_authority, now);
+        let mut done = self.change(by, work).await?;
+        let certificate = done.certificate();
+        let Done { notes, changed, .. } = done;
+        Ok(Response::new(wire::TrustCertificateResponse { certificate, changed, notes }))
     }
 
     async fn reject_certificate(
@@ -243,10 +296,11 @@ impl CertificateService for Certificates {
         request: Request<wire::RejectCertificateRequest>,
     ) -> Result<Response<wire::RejectCertificateResponse>, Status> {
         let by = self.operator(&request);
-        let selector = selector(request.into_inner().selector)?;
-        let work = move |folders: &TrustFolders| manage::reject(folders.store(), &selector);
-        let (certificate, changed) = self.change(by, "rejected", work).await?;
-        Ok(Response::new(wire::RejectCertificateResponse { certificate: Some(certificate), changed }))
+        let query = query(request.into_inner().selector)?;
+        let mut done = self.change(by, move |store, now| store.reject(&query, now)).await?;
+        let certificate = done.certificate();
+        let Done { notes, changed, .. } = done;
+        Ok(Response::new(wire::RejectCertificateResponse { certificate, changed, notes }))
     }
 
     async fn import_certificate(
@@ -254,35 +308,23 @@ impl CertificateService for Certificates {
         request: Request<wire::ImportCertificateRequest>,
     ) -> Result<Response<wire::ImportCertificateResponse>, Status> {
         let by = self.operator(&request);
-        let wire::ImportCertificateRequest { certificate, store } = request.into_inner();
-        let (into, done) = match place(store)? {
-            None | Some(Place::Trusted) => (Place::Trusted, "imported, and so trusted,"),
-            Some(Place::Issuers) => (Place::Issuers, "imported as an issuer"),
-            Some(Place::Own | Place::Rejected | Place::Distrusted) => {
-                return Err(Status::invalid_argument("`store` must be TRUSTED or ISSUER"));
-            }
-        };
-        let work = move |folders: &TrustFolders| manage::import(folders.store(), &certificate, into);
-        let (certificate, changed) = self.change(by, done, work).await?;
-        Ok(Response::new(wire::ImportCertificateResponse { certificate: Some(certificate), changed }))
+        let wire::ImportCertificateRequest { content, purpose } = request.into_inner();
+        let import_as = import_as(purpose)?;
+        refuse_import(&content)?;
+        let done = self.change(by, move |store, now| store.import(&content, import_as, now)).await?;
+        let Done { certificates, lists, notes, changed } = done;
+        Ok(Response::new(wire::ImportCertificateResponse { certificates, changed, lists, notes }))
     }
 
     async fn export_certificate(
         &self,
         request: Request<wire::ExportCertificateRequest>,
     ) -> Result<Response<wire::ExportCertificateResponse>, Status> {
-        let selector = selector(request.into_inner().selector)?;
-        let entry = self
-            .work(move |folders| {
-                if selector.is_empty() {
-                    manage::own(folders.store())
-                } else {
-                    manage::find(folders.store(), &selector)
-                }
-            })
-            .await?;
-        let pem = entry.pem();
-        Ok(Response::new(wire::ExportCertificateResponse { certificate: Some(to_wire(entry)), pem }))
+        let selector = request.into_inner().selector;
+        let found = self.find(if selector.is_empty() { OWN.to_owned() } else { selector }).await?;
+        let pem = found.pem();
+        let certificate = found.entries.into_iter().next().map(to_wire);
+        Ok(Response::new(wire::ExportCertificateResponse { certificate, pem }))
     }
 
     async fn delete_certificate(
@@ -290,9 +332,19 @@ impl CertificateService for Certificates {
         request: Request<wire::DeleteCertificateRequest>,
     ) -> Result<Response<wire::DeleteCertificateResponse>, Status> {
         let by = self.operator(&request);
-        let selector = selector(request.into_inner().selector)?;
-        let work = move |folders: &TrustFolders| manage::delete(folders.store(), &selector);
-        let (certificate, _changed) = self.change(by, "deleted", work).await?;
-        Ok(Response::new(wire::DeleteCertificateResponse { certificate: Some(certificate) }))
+        let wire::DeleteCertificateRequest { selector, store } = request.into_inner();
+        let (query, place) = (query(selector)?, place(store)?);
+        let mut done = self.change(by, move |store, _now| store.delete(&query, place)).await?;
+        let certificate = done.certificate();
+        Ok(Response::new(wire::DeleteCertificateResponse { certificate, notes: done.notes }))
     }
+}
+
+fn list_to_wire(entry: CrlEntry) -> wire::RevocationList {
+    let CrlEntry { file, issuer, made_unix, next_unix, revoked } = entry;
+    ListEntry { issuer, file: file.display().to_string(), made: made_unix, next: next_unix, revoked }.into()
+}
+
+const fn moment(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds, nanos: 0 }
 }

@@ -110,8 +110,7 @@ impl BundleFollower {
             Ok(channel) => channel,
             Err(error) => return innermost(&error),
         };
-        let mut client =
-            TrustBundleServiceClient::new(channel).max_decoding_message_size(MAX_BUNDLE_MESSAGE);
+        let mut client = TrustBundleServiceClient::new(channel).max_decoding_message_size(MAX_BUNDLE_MESSAGE);
         let first = async {
             let mut news = client.watch_bundle(WatchBundleRequest {}).await?.into_inner();
             let first = news.message().await?;
@@ -157,7 +156,12 @@ impl BundleFollower {
     }
 
     /// Journals what is new of the notices, and has them forgotten.
-    fn record(&mut self, instance: [u8; 16], notices: Vec<Notice>, client: &TrustBundleServiceClient<Channel>) {
+    fn record(
+        &mut self,
+        instance: [u8; 16],
+        notices: Vec<Notice>,
+        client: &TrustBundleServiceClient<Channel>,
+    ) {
         let known = self.recorded.filter(|(of, _)| *of == instance).map_or(0, |(_, last)| last);
         let Some(last) = notices.last().map(|notice| notice.number) else { return };
         for notice in notices.into_iter().filter(|notice| notice.number > known) {
@@ -240,9 +244,7 @@ impl TrustKeeper for Remote {
             let unknown = UnknownCertificate { certificate: der, code, reason, seen_unix };
             match timeout(KEEP, client.report_unknown(tonic::Request::new(unknown.into()))).await {
                 Ok(Ok(kept)) => Kept::At(PathBuf::from(kept.into_inner().file)),
-                Ok(Err(status)) => {
-                    Kept::Failed(format!("the certificate-trust service: {}", said(&status)))
-                }
+                Ok(Err(status)) => Kept::Failed(format!("the certificate-trust service: {}", said(&status))),
                 Err(_elapsed) => Kept::Failed("the certificate-trust service does not answer".to_owned()),
             }
         })

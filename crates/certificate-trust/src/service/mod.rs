@@ -16,6 +16,7 @@ mod certificates;
 mod convert;
 mod follower;
 mod notices;
+mod refusals;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -112,6 +113,7 @@ impl TrustService {
         let certificates = Certificates::new(CertificateOptions {
             folders: folders.clone(),
             operators: Operators::Forwarded,
+            clock: clock.clone(),
             record: Arc::new(move |sentence| told.add(times.unix_millis(), sentence)),
         });
         let bundles = Bundles::new(instance, folders, notices, clock, stop.clone());

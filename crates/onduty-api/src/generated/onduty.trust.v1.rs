@@ -122,7 +122,7 @@ pub struct Certificate {
     /// SHA-256 over the certificate, 32 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub fingerprint: ::prost::alloc::vec::Vec<u8>,
-    /// Where it is kept.
+    /// Where it is kept. Unset: nowhere any more.
     #[prost(enumeration = "CertificateStore", tag = "2")]
     pub store: i32,
     /// Whom it was made for.
@@ -131,7 +131,7 @@ pub struct Certificate {
     /// Who made it.
     #[prost(string, tag = "4")]
     pub issuer: ::prost::alloc::string::String,
-    /// Host names and addresses that it is valid for; at most 16.
+    /// Host names (in backticks) and addresses that it is valid for; at most 16.
     #[prost(string, repeated, tag = "5")]
     pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// How many names there are above those.
@@ -143,26 +143,45 @@ pub struct Certificate {
     /// Valid until.
     #[prost(message, optional, tag = "8")]
     pub not_after: ::core::option::Option<::prost_types::Timestamp>,
-    /// Whether a server may show it.
-    #[prost(bool, tag = "9")]
-    pub for_servers: bool,
     /// Whether it may sign other certificates.
-    #[prost(bool, tag = "10")]
-    pub is_issuer: bool,
-    /// The file that it is kept in, as this machine names it.
-    #[prost(string, tag = "11")]
+    #[prost(bool, tag = "9")]
+    pub is_authority: bool,
+    /// The file that it is kept in, as this machine names it. Empty: none any more.
+    #[prost(string, tag = "10")]
     pub file: ::prost::alloc::string::String,
-    /// Why it was refused. Empty: it was not, or nobody knows.
-    #[prost(string, tag = "12")]
+    /// Why it is where it is: the refusal of a rejected one, the decision of an operator. Empty: nobody wrote it down.
+    #[prost(string, tag = "11")]
     pub reason: ::prost::alloc::string::String,
-    /// When it was seen last. Unset: not rejected.
+    /// When it was first seen or decided about, as RFC 3339. Empty: nobody wrote it down.
+    #[prost(string, tag = "12")]
+    pub since: ::prost::alloc::string::String,
+    /// When its file was last changed; of a rejected one, when it was last shown.
     #[prost(message, optional, tag = "13")]
-    pub seen: ::core::option::Option<::prost_types::Timestamp>,
+    pub changed: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A revocation list.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevocationList {
+    /// Whose.
+    #[prost(string, tag = "1")]
+    pub issuer: ::prost::alloc::string::String,
+    /// The file that it is kept in, as this machine names it.
+    #[prost(string, tag = "2")]
+    pub file: ::prost::alloc::string::String,
+    /// When it was made.
+    #[prost(message, optional, tag = "3")]
+    pub made: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the next one was to be made; certificates of the issuer are refused afterwards. Unset: not told.
+    #[prost(message, optional, tag = "4")]
+    pub next: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many certificates it revokes.
+    #[prost(uint32, tag = "5")]
+    pub revoked: u32,
 }
 /// Asks for the list.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListCertificatesRequest {
-    /// Only those kept there. Unset: all.
+    /// Only those kept there, and no revocation lists. Unset: all.
     #[prost(enumeration = "CertificateStore", tag = "1")]
     pub store: i32,
 }
@@ -172,8 +191,11 @@ pub struct ListCertificatesResponse {
     /// Own first, then trusted, issuers, rejected and distrusted ones; at most 1024, and what is left out is in `problems`.
     #[prost(message, repeated, tag = "1")]
     pub certificates: ::prost::alloc::vec::Vec<Certificate>,
+    /// Revocation lists; at most 256, and what is left out is in `problems`.
+    #[prost(message, repeated, tag = "2")]
+    pub lists: ::prost::alloc::vec::Vec<RevocationList>,
     /// What is wrong in the folders, as sentences: files that are skipped, and why; at most 64.
-    #[prost(string, repeated, tag = "2")]
+    #[prost(string, repeated, tag = "3")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks for one.
@@ -184,11 +206,11 @@ pub struct GetCertificateRequest {
     pub selector: ::prost::alloc::string::String,
 }
 /// What it says.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetCertificateResponse {
-    /// What it says.
-    #[prost(message, optional, tag = "1")]
-    pub certificate: ::core::option::Option<Certificate>,
+    /// It, once for each place where it is kept; at least one.
+    #[prost(message, repeated, tag = "1")]
+    pub certificates: ::prost::alloc::vec::Vec<Certificate>,
     /// Itself.
     #[prost(string, tag = "2")]
     pub pem: ::prost::alloc::string::String,
@@ -199,6 +221,9 @@ pub struct TrustCertificateRequest {
     /// Which.
     #[prost(string, tag = "1")]
     pub selector: ::prost::alloc::string::String,
+    /// It is an authority's, and everything that it has signed is meant.
+    #[prost(bool, tag = "2")]
+    pub as_authority: bool,
 }
 /// It is trusted.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -209,6 +234,9 @@ pub struct TrustCertificateResponse {
     /// False: it was trusted before.
     #[prost(bool, tag = "2")]
     pub changed: bool,
+    /// What the operator should know besides, as sentences; at most 64.
+    #[prost(string, repeated, tag = "3")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks to reject one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -226,26 +254,81 @@ pub struct RejectCertificateResponse {
     /// False: it was rejected before.
     #[prost(bool, tag = "2")]
     pub changed: bool,
+    /// What the operator should know besides, as sentences; at most 64.
+    #[prost(string, repeated, tag = "3")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Gives a certificate to keep.
+/// Gives certificates and revocation lists to keep.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportCertificateRequest {
-    /// One certificate in PEM or DER, at most 64 KiB. Required.
+    /// PEM or DER, at most 1 MiB; each certificate at most 64 KiB. Required.
     #[prost(bytes = "vec", tag = "1")]
-    pub certificate: ::prost::alloc::vec::Vec<u8>,
-    /// CERTIFICATE_STORE_TRUSTED or CERTIFICATE_STORE_ISSUER. Unset: trusted.
-    #[prost(enumeration = "CertificateStore", tag = "2")]
-    pub store: i32,
+    pub content: ::prost::alloc::vec::Vec<u8>,
+    /// For what.
+    #[prost(enumeration = "import_certificate_request::Purpose", tag = "2")]
+    pub purpose: i32,
 }
-/// It is kept.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// Nested message and enum types in `ImportCertificateRequest`.
+pub mod import_certificate_request {
+    /// What certificates are imported for.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Purpose {
+        /// A peer's: it is trusted itself. Authorities that come with it complete its chain and are not trusted.
+        Unspecified = 0,
+        /// Authorities: everything they have signed is trusted.
+        Authority = 1,
+        /// Authorities that only complete chains.
+        Intermediate = 2,
+    }
+    impl Purpose {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "PURPOSE_UNSPECIFIED",
+                Self::Authority => "PURPOSE_AUTHORITY",
+                Self::Intermediate => "PURPOSE_INTERMEDIATE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PURPOSE_UNSPECIFIED" => Some(Self::Unspecified),
+                "PURPOSE_AUTHORITY" => Some(Self::Authority),
+                "PURPOSE_INTERMEDIATE" => Some(Self::Intermediate),
+                _ => None,
+            }
+        }
+    }
+}
+/// They are kept.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportCertificateResponse {
-    /// As it is kept now.
-    #[prost(message, optional, tag = "1")]
-    pub certificate: ::core::option::Option<Certificate>,
-    /// False: it was there before.
+    /// The certificates, as they are kept now.
+    #[prost(message, repeated, tag = "1")]
+    pub certificates: ::prost::alloc::vec::Vec<Certificate>,
+    /// False: everything was there before.
     #[prost(bool, tag = "2")]
     pub changed: bool,
+    /// Whose revocation lists are here now.
+    #[prost(string, repeated, tag = "3")]
+    pub lists: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the operator should know besides, as sentences; at most 64.
+    #[prost(string, repeated, tag = "4")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks for one as PEM.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -270,13 +353,19 @@ pub struct DeleteCertificateRequest {
     /// Which.
     #[prost(string, tag = "1")]
     pub selector: ::prost::alloc::string::String,
+    /// From where. Unset: from the one place where it is.
+    #[prost(enumeration = "CertificateStore", tag = "2")]
+    pub store: i32,
 }
-/// It is gone.
+/// It is gone from there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteCertificateResponse {
-    /// As it was.
+    /// What it says. Unset: it was a revocation list.
     #[prost(message, optional, tag = "1")]
     pub certificate: ::core::option::Option<Certificate>,
+    /// What the operator should know besides, as sentences; at most 64.
+    #[prost(string, repeated, tag = "2")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Where a certificate is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -289,7 +378,7 @@ pub enum CertificateStore {
     /// Trusted itself; one that may sign others is trusted with all it has signed.
     Trusted = 2,
     /// Completes chains, and is not trusted by that.
-    Issuer = 3,
+    Issuers = 3,
     /// Shown by a stranger; nobody has decided about it.
     Rejected = 4,
     /// Rejected by an operator: refused whatever else speaks for it.
@@ -305,7 +394,7 @@ impl CertificateStore {
             Self::Unspecified => "CERTIFICATE_STORE_UNSPECIFIED",
             Self::Own => "CERTIFICATE_STORE_OWN",
             Self::Trusted => "CERTIFICATE_STORE_TRUSTED",
-            Self::Issuer => "CERTIFICATE_STORE_ISSUER",
+            Self::Issuers => "CERTIFICATE_STORE_ISSUERS",
             Self::Rejected => "CERTIFICATE_STORE_REJECTED",
             Self::Distrusted => "CERTIFICATE_STORE_DISTRUSTED",
         }
@@ -316,7 +405,7 @@ impl CertificateStore {
             "CERTIFICATE_STORE_UNSPECIFIED" => Some(Self::Unspecified),
             "CERTIFICATE_STORE_OWN" => Some(Self::Own),
             "CERTIFICATE_STORE_TRUSTED" => Some(Self::Trusted),
-            "CERTIFICATE_STORE_ISSUER" => Some(Self::Issuer),
+            "CERTIFICATE_STORE_ISSUERS" => Some(Self::Issuers),
             "CERTIFICATE_STORE_REJECTED" => Some(Self::Rejected),
             "CERTIFICATE_STORE_DISTRUSTED" => Some(Self::Distrusted),
             _ => None,
@@ -831,12 +920,13 @@ pub mod certificate_service_client {
     /// CertificateService is on the node's unix socket only; whoever may open the socket may call it. Every change is journalled
     /// with the caller's name.
     ///
-    /// A certificate is named by a `selector`: its SHA-256 fingerprint in hexadecimal, or the beginning of it (at least 4
-    /// digits) where only one certificate begins so. Colons, blanks and case do not matter.
+    /// A certificate is named by a `selector`: its SHA-256 fingerprint in hexadecimal or the beginning of it (at least 4 digits;
+    /// colons, blanks and case do not matter), the name of its file, or `own`. At most 256 bytes.
     ///
-    /// Errors of every method: INVALID_ARGUMENT (reason SELECTOR_MALFORMED or SELECTOR_AMBIGUOUS; the message names the candidates),
-    /// NOT_FOUND (CERTIFICATE_UNKNOWN; the message names similar ones), UNAVAILABLE (STORE_UNUSABLE: the folders cannot be read
-    /// or written). Every reason is in a google.rpc.ErrorInfo of the domain "onduty".
+    /// Errors of every method that takes one: INVALID_ARGUMENT (reason SELECTOR_TOO_SHORT or SELECTOR_AMBIGUOUS; the message
+    /// names the candidates), NOT_FOUND (CERTIFICATE_UNKNOWN; the message names similar ones). Errors of every method:
+    /// UNAVAILABLE (STORE_UNUSABLE: the folders cannot be read or written). Reasons are in a google.rpc.ErrorInfo of the domain
+    /// "onduty".
     #[derive(Debug, Clone)]
     pub struct CertificateServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -906,8 +996,8 @@ pub mod certificate_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, and the refused ones.
-        /// Never waits for anything but the disk.
+        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, refused ones, and revocation lists. Waits for
+        /// the disk only.
         pub async fn list_certificates(
             &mut self,
             request: impl tonic::IntoRequest<super::ListCertificatesRequest>,
@@ -937,7 +1027,7 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// GetCertificate tells what one certificate says, and gives it as PEM. Never a private key.
+        /// GetCertificate tells what one certificate says, everywhere it is kept. Never a private key.
         pub async fn get_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::GetCertificateRequest>,
@@ -967,10 +1057,11 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// TrustCertificate moves a certificate to the trusted ones: the next dial accepts it. One that is trusted already stays
-        /// so, and that is no error.
+        /// TrustCertificate moves a certificate to the trusted ones, and takes an earlier rejection back: the next dial accepts it.
+        /// One that is trusted already stays so, and that is no error.
         ///
-        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE), RESOURCE_EXHAUSTED (STORE_FULL).
+        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE; IS_AUTHORITY or NOT_AUTHORITY: it is not what `as_authority` says),
+        /// RESOURCE_EXHAUSTED (STORE_FULL).
         pub async fn trust_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::TrustCertificateRequest>,
@@ -1003,7 +1094,7 @@ pub mod certificate_service_client {
         /// RejectCertificate refuses a certificate from the next dial on, whatever else speaks for it; the running session goes
         /// on. One that is rejected so already stays so.
         ///
-        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE).
+        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE), RESOURCE_EXHAUSTED (STORE_FULL).
         pub async fn reject_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::RejectCertificateRequest>,
@@ -1033,11 +1124,12 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// ImportCertificate takes a certificate in PEM or DER, as a trusted one or as an issuer. One that is there already stays
-        /// so.
+        /// ImportCertificate takes certificates and revocation lists in PEM, or one of them in DER. All or nothing; what is there
+        /// already stays so.
         ///
-        /// Errors: INVALID_ARGUMENT (NOT_A_CERTIFICATE, PRIVATE_KEY_GIVEN, CERTIFICATE_EMPTY, CERTIFICATE_TOO_LARGE,
-        /// MANY_CERTIFICATES), RESOURCE_EXHAUSTED (STORE_FULL).
+        /// Errors: INVALID_ARGUMENT (IMPORT_EMPTY, PRIVATE_KEY_GIVEN, NOTHING_IMPORTED: the message says what is wrong with the
+        /// bytes), FAILED_PRECONDITION (IS_AUTHORITY, NOT_AUTHORITY; WAS_REJECTED: trust it by its fingerprint),
+        /// RESOURCE_EXHAUSTED (STORE_FULL).
         pub async fn import_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::ImportCertificateRequest>,
@@ -1067,7 +1159,7 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// ExportCertificate gives one certificate as PEM, the node's own too. Never a private key.
+        /// ExportCertificate gives one certificate as PEM, of the node's own also what it was signed by. Never a private key.
         pub async fn export_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::ExportCertificateRequest>,
@@ -1097,9 +1189,10 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// DeleteCertificate removes a certificate wherever it is kept; a peer that shows it again is unknown again.
+        /// DeleteCertificate removes a certificate from one place, or a revocation list by its file's name.
         ///
-        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE).
+        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE); INVALID_ARGUMENT (SELECTOR_AMBIGUOUS) also for a certificate that is in
+        /// several places when `store` is unset.
         pub async fn delete_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteCertificateRequest>,
@@ -1144,8 +1237,8 @@ pub mod certificate_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CertificateServiceServer.
     #[async_trait]
     pub trait CertificateService: std::marker::Send + std::marker::Sync + 'static {
-        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, and the refused ones.
-        /// Never waits for anything but the disk.
+        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, refused ones, and revocation lists. Waits for
+        /// the disk only.
         async fn list_certificates(
             &self,
             request: tonic::Request<super::ListCertificatesRequest>,
@@ -1153,7 +1246,7 @@ pub mod certificate_service_server {
             tonic::Response<super::ListCertificatesResponse>,
             tonic::Status,
         >;
-        /// GetCertificate tells what one certificate says, and gives it as PEM. Never a private key.
+        /// GetCertificate tells what one certificate says, everywhere it is kept. Never a private key.
         async fn get_certificate(
             &self,
             request: tonic::Request<super::GetCertificateRequest>,
@@ -1161,10 +1254,11 @@ pub mod certificate_service_server {
             tonic::Response<super::GetCertificateResponse>,
             tonic::Status,
         >;
-        /// TrustCertificate moves a certificate to the trusted ones: the next dial accepts it. One that is trusted already stays
-        /// so, and that is no error.
+        /// TrustCertificate moves a certificate to the trusted ones, and takes an earlier rejection back: the next dial accepts it.
+        /// One that is trusted already stays so, and that is no error.
         ///
-        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE), RESOURCE_EXHAUSTED (STORE_FULL).
+        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE; IS_AUTHORITY or NOT_AUTHORITY: it is not what `as_authority` says),
+        /// RESOURCE_EXHAUSTED (STORE_FULL).
         async fn trust_certificate(
             &self,
             request: tonic::Request<super::TrustCertificateRequest>,
@@ -1175,7 +1269,7 @@ pub mod certificate_service_server {
         /// RejectCertificate refuses a certificate from the next dial on, whatever else speaks for it; the running session goes
         /// on. One that is rejected so already stays so.
         ///
-        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE).
+        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE), RESOURCE_EXHAUSTED (STORE_FULL).
         async fn reject_certificate(
             &self,
             request: tonic::Request<super::RejectCertificateRequest>,
@@ -1183,11 +1277,12 @@ pub mod certificate_service_server {
             tonic::Response<super::RejectCertificateResponse>,
             tonic::Status,
         >;
-        /// ImportCertificate takes a certificate in PEM or DER, as a trusted one or as an issuer. One that is there already stays
-        /// so.
+        /// ImportCertificate takes certificates and revocation lists in PEM, or one of them in DER. All or nothing; what is there
+        /// already stays so.
         ///
-        /// Errors: INVALID_ARGUMENT (NOT_A_CERTIFICATE, PRIVATE_KEY_GIVEN, CERTIFICATE_EMPTY, CERTIFICATE_TOO_LARGE,
-        /// MANY_CERTIFICATES), RESOURCE_EXHAUSTED (STORE_FULL).
+        /// Errors: INVALID_ARGUMENT (IMPORT_EMPTY, PRIVATE_KEY_GIVEN, NOTHING_IMPORTED: the message says what is wrong with the
+        /// bytes), FAILED_PRECONDITION (IS_AUTHORITY, NOT_AUTHORITY; WAS_REJECTED: trust it by its fingerprint),
+        /// RESOURCE_EXHAUSTED (STORE_FULL).
         async fn import_certificate(
             &self,
             request: tonic::Request<super::ImportCertificateRequest>,
@@ -1195,7 +1290,7 @@ pub mod certificate_service_server {
             tonic::Response<super::ImportCertificateResponse>,
             tonic::Status,
         >;
-        /// ExportCertificate gives one certificate as PEM, the node's own too. Never a private key.
+        /// ExportCertificate gives one certificate as PEM, of the node's own also what it was signed by. Never a private key.
         async fn export_certificate(
             &self,
             request: tonic::Request<super::ExportCertificateRequest>,
@@ -1203,9 +1298,10 @@ pub mod certificate_service_server {
             tonic::Response<super::ExportCertificateResponse>,
             tonic::Status,
         >;
-        /// DeleteCertificate removes a certificate wherever it is kept; a peer that shows it again is unknown again.
+        /// DeleteCertificate removes a certificate from one place, or a revocation list by its file's name.
         ///
-        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE).
+        /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE); INVALID_ARGUMENT (SELECTOR_AMBIGUOUS) also for a certificate that is in
+        /// several places when `store` is unset.
         async fn delete_certificate(
             &self,
             request: tonic::Request<super::DeleteCertificateRequest>,
@@ -1217,12 +1313,13 @@ pub mod certificate_service_server {
     /// CertificateService is on the node's unix socket only; whoever may open the socket may call it. Every change is journalled
     /// with the caller's name.
     ///
-    /// A certificate is named by a `selector`: its SHA-256 fingerprint in hexadecimal, or the beginning of it (at least 4
-    /// digits) where only one certificate begins so. Colons, blanks and case do not matter.
+    /// A certificate is named by a `selector`: its SHA-256 fingerprint in hexadecimal or the beginning of it (at least 4 digits;
+    /// colons, blanks and case do not matter), the name of its file, or `own`. At most 256 bytes.
     ///
-    /// Errors of every method: INVALID_ARGUMENT (reason SELECTOR_MALFORMED or SELECTOR_AMBIGUOUS; the message names the candidates),
-    /// NOT_FOUND (CERTIFICATE_UNKNOWN; the message names similar ones), UNAVAILABLE (STORE_UNUSABLE: the folders cannot be read
-    /// or written). Every reason is in a google.rpc.ErrorInfo of the domain "onduty".
+    /// Errors of every method that takes one: INVALID_ARGUMENT (reason SELECTOR_TOO_SHORT or SELECTOR_AMBIGUOUS; the message
+    /// names the candidates), NOT_FOUND (CERTIFICATE_UNKNOWN; the message names similar ones). Errors of every method:
+    /// UNAVAILABLE (STORE_UNUSABLE: the folders cannot be read or written). Reasons are in a google.rpc.ErrorInfo of the domain
+    /// "onduty".
     #[derive(Debug)]
     pub struct CertificateServiceServer<T> {
         inner: Arc<T>,

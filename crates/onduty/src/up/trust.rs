@@ -9,7 +9,9 @@ use certificate_trust::service::{
     BundleFollower, CertificateOptions, Certificates, ChangeRecorder, FollowOptions, Following, Operators,
     SOCKET,
 };
-use certificate_trust::{BundleReceiver, Fingerprint, OwnIdentity, PkiStore, SystemStore, TrustFolders, TrustKeeper};
+use certificate_trust::{
+    BundleReceiver, Fingerprint, OwnIdentity, PkiStore, SystemStore, TrustFolders, TrustKeeper,
+};
 use failover_core::{EventCode, Severity};
 use journal::JournalHandle;
 use service_kit::Clock;
@@ -50,7 +52,9 @@ impl Trust {
     /// Waits until there is a certificate to show. Cancel-safe.
     pub(crate) async fn first(&mut self) -> Result<(), Failure> {
         let shown = self.bundles.wait_for(|bundle| bundle.own.is_some()).await;
-        shown.map(|_bundle| ()).map_err(|_closed| Failure::failed("following certificate-trust has broken off"))
+        shown
+            .map(|_bundle| ())
+            .map_err(|_closed| Failure::failed("following certificate-trust has broken off"))
     }
 }
 
@@ -60,13 +64,21 @@ pub(crate) fn own_of(bundles: &BundleReceiver) -> Option<Fingerprint> {
 }
 
 /// The node's own certificate, made if there is none.
-pub(crate) fn own(settings: &NodeSettings, data_dir: &DataDir, clock: &Clock) -> Result<OwnIdentity, Failure> {
+pub(crate) fn own(
+    settings: &NodeSettings,
+    data_dir: &DataDir,
+    clock: &Clock,
+) -> Result<OwnIdentity, Failure> {
     OwnIdentity::open_or_create(&data_dir.pki(), &certificate_names(settings), clock.now().unix)
         .map_err(|error| Failure::settings(format!("this node's certificate: {}", with_causes(&error))))
 }
 
 /// The folders, read once.
-pub(crate) fn folders(loaded: &Loaded, data_dir: &DataDir, own: OwnIdentity) -> Result<TrustFolders, Failure> {
+pub(crate) fn folders(
+    loaded: &Loaded,
+    data_dir: &DataDir,
+    own: OwnIdentity,
+) -> Result<TrustFolders, Failure> {
     let system = loaded.settings.redundancy.secondary.trust == Some(TrustSetting::System);
     let system = system.then(SystemStore::of_this_machine);
     let folders = TrustFolders::new(store(data_dir)?, Some(own), system);
@@ -83,10 +95,11 @@ fn store(data_dir: &DataDir) -> Result<PkiStore, Failure> {
 pub(crate) fn certificates(
     data_dir: &DataDir,
     operators: Operators,
+    clock: Clock,
     record: ChangeRecorder,
 ) -> Result<Certificates, Failure> {
     let folders = TrustFolders::new(store(data_dir)?, None, None);
-    Ok(Certificates::new(CertificateOptions { folders, operators, record }))
+    Ok(Certificates::new(CertificateOptions { folders, operators, clock, record }))
 }
 
 /// Writes changes of certificates into the journal.
@@ -97,11 +110,12 @@ pub(crate) fn journalled(journal: JournalHandle) -> ChangeRecorder {
 }
 
 /// From the folders of this node. Must be called inside a runtime.
-pub(crate) fn here(folders: &TrustFolders, journal: &JournalHandle) -> Trust {
+pub(crate) fn here(folders: &TrustFolders, clock: &Clock, journal: &JournalHandle) -> Trust {
     let stop = CancellationToken::new();
     let certificates = Certificates::new(CertificateOptions {
         folders: folders.clone(),
         operators: Operators::Direct,
+        clock: clock.clone(),
         record: journalled(journal.clone()),
     });
     Trust {

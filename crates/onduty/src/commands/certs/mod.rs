@@ -160,8 +160,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     } else {
         File::open(file).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
     };
-    let _count =
-        read.map_err(|error| Failure::settings(format!("reading {}: {error}", file.display())))?;
+    let _count = read.map_err(|error| Failure::settings(format!("reading {}: {error}", file.display())))?;
     if bytes.len() > MAX_DER {
         return Err(Failure::settings(format!(
             "{} has more than {MAX_DER} bytes: no certificate is that large",
@@ -177,7 +176,10 @@ fn failure(status: Status) -> Failure {
     match errors::reason(&status).as_deref() {
         Some("SELECTOR_MALFORMED" | "SELECTOR_AMBIGUOUS") => Failure::usage(message),
         Some(
-            "NOT_A_CERTIFICATE" | "PRIVATE_KEY_GIVEN" | "CERTIFICATE_EMPTY" | "CERTIFICATE_TOO_LARGE"
+            "NOT_A_CERTIFICATE"
+            | "PRIVATE_KEY_GIVEN"
+            | "CERTIFICATE_EMPTY"
+            | "CERTIFICATE_TOO_LARGE"
             | "MANY_CERTIFICATES",
         ) => Failure::settings(message),
         Some("STORE_FULL") => Failure::refused(message),

@@ -67,7 +67,10 @@ impl Place {
         }
         // A folder of which only the place is known is not made: it may be a slip of the pen.
         if args.node.config.is_none() && !data_dir.is_dir() {
-            return Err(Failure::usage(format!("--data-dir {}: there is no such folder", data_dir.display())));
+            return Err(Failure::usage(format!(
+                "--data-dir {}: there is no such folder",
+                data_dir.display()
+            )));
         }
         in_folders(&loaded, args.node.config.is_some(), &socket)
     }
@@ -94,7 +97,8 @@ fn in_folders(loaded: &Loaded, make_own: bool, socket: &Path) -> Result<Place, F
     is_ours(&settings.node.data_dir)?;
     certificate_trust::install_crypto_provider();
     let held = DataDir::open(&settings.node.data_dir, Part::All).map_err(|failure| {
-        failure.about(&format!("the node does not answer at {}, and its folders are in use", socket.display()))
+        failure
+            .about(&format!("the node does not answer at {}, and its folders are in use", socket.display()))
     })?;
     let clock = Clock::real();
     if make_own {
@@ -103,7 +107,7 @@ fn in_folders(loaded: &Loaded, make_own: bool, socket: &Path) -> Result<Place, F
     }
     let (handle, journal) = open_journal(loaded, &held, &clock)?;
     let operator = Operators::Named(onduty_api::caller::user(nix::unistd::geteuid().as_raw()));
-    let certificates = trust::certificates(&held, operator, trust::journalled(handle))?;
+    let certificates = trust::certificates(&held, operator, clock, trust::journalled(handle))?;
     Ok(Place::Folders(Box::new(Folders { certificates, _held: held, journal })))
 }
 
