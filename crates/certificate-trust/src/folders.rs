@@ -36,14 +36,14 @@ use crate::{Fingerprint, chain, files};
 
 /// Files looked at in one folder, in the order of their names; a pair needs one or two. More are skipped and said, so that
 /// a folder filled by mistake does not slow each dial.
-const MAX_FILES: usize = 256;
+pub(crate) const MAX_FILES: usize = 256;
 /// Bytes of certificates taken from one folder: a bundle travels.
 const MAX_BYTES: usize = 1024 * 1024;
 /// One revocation list, and all together.
-const MAX_CRL: usize = 1024 * 1024;
+pub(crate) const MAX_CRL: usize = 1024 * 1024;
 const MAX_CRLS: usize = 2 * 1024 * 1024;
 /// Rejected certificates; above that nobody is trusted, because one of the rest may be meant.
-const MAX_DISTRUSTED: usize = 4096;
+pub(crate) const MAX_DISTRUSTED: usize = 4096;
 /// Threads that may be in the folders at once. On a disk that hangs only these hang with it.
 const FILE_THREADS: usize = 2;
 

@@ -37,7 +37,7 @@ use crate::provider::provider;
 use crate::refusal::Refusal;
 use crate::secret_file::{self, SecretFileError, SecretFileKind};
 
-const CERTIFICATE: &str = "certificate.pem";
+pub(crate) const CERTIFICATE: &str = "certificate.pem";
 const PRIVATE_KEY: &str = "private.key";
 /// Names of one node: its name, host names and addresses. More is a mistake in the settings.
 const MAX_NAMES: usize = 64;

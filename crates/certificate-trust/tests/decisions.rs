@@ -526,7 +526,8 @@ fn revocation_lists_count() {
         ),
         ("pinned and not listed", Row::new(pinned, leaf.clone()).with(lists(vec![without(-1)])), PINNED, ""),
     ]);
-    assert_eq!(parse_crls(&with(-1)).unwrap(), vec![with(-1)], "and each of them can be read from a file");
+    let list = with(-1);
+    assert_eq!(parse_crls(&list).unwrap(), vec![list.clone()], "and each of them can be read from a file");
 }
 
 #[test]

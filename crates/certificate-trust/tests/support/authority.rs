@@ -1,7 +1,6 @@
 //! Authorities (CAs) for tests: they sign other authorities, certificates and revocation lists, with any single defect.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a test may fail by unwrapping")]
 
-use std::time::Duration;
 
 use certificate_trust::Bundle;
 use rcgen::{
@@ -18,7 +17,7 @@ macro_rules! day {
     ($days:expr) => {{
         let days: i64 = $days;
         let base = rcgen::date_time_ymd(2026, 11, 22);
-        let span = Duration::from_secs(days.unsigned_abs() * 86_400);
+        let span = std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
         if days < 0 { base - span } else { base + span }
     }};
 }
