@@ -231,7 +231,7 @@ pub(crate) enum CertsStore {
     /// Trusted
     Trusted,
     /// Completing chains
-    Issuer,
+    Issuers,
     /// Shown by strangers; nobody has decided
     Rejected,
     /// Rejected by an operator
@@ -243,7 +243,7 @@ impl From<CertsStore> for CertificateStore {
         match store {
             CertsStore::Own => Self::Own,
             CertsStore::Trusted => Self::Trusted,
-            CertsStore::Issuer => Self::Issuer,
+            CertsStore::Issuers => Self::Issuers,
             CertsStore::Rejected => Self::Rejected,
             CertsStore::Distrusted => Self::Distrusted,
         }
@@ -274,6 +274,9 @@ pub(crate) enum CertsCommand {
         place: CertsArgs,
         /// Which, by its beginning
         fingerprint: String,
+        /// It is an authority's (CA): trust everything it has signed
+        #[arg(long)]
+        authority: bool,
     },
     /// Refuse one from the next dial on, whatever else speaks for it
     Reject {
@@ -282,15 +285,18 @@ pub(crate) enum CertsCommand {
         /// Which, by its beginning
         fingerprint: String,
     },
-    /// Take a certificate from a file, and trust it
+    /// Take certificates and revocation lists from a file; a peer's certificate is trusted
     Import {
         #[command(flatten)]
         place: CertsArgs,
         /// The file, PEM or DER; `-` for the standard input
         file: PathBuf,
-        /// Do not trust it: it only completes the chains of others
+        /// They are authorities' (CAs): trust everything these have signed
+        #[arg(long, conflicts_with = "intermediate")]
+        authority: bool,
+        /// They are authorities' that only complete chains; nobody is trusted by that
         #[arg(long)]
-        issuer: bool,
+        intermediate: bool,
     },
     /// Print one as PEM; never a private key
     Export {
@@ -302,12 +308,15 @@ pub(crate) enum CertsCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Forget one
+    /// Forget one; a revocation list by its file's name
     Delete {
         #[command(flatten)]
         place: CertsArgs,
         /// Which, by its beginning
         fingerprint: String,
+        /// From where, when it is in several places
+        #[arg(long, value_name = "STORE")]
+        store: Option<CertsStore>,
     },
 }
 

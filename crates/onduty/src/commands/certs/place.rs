@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use certificate_trust::service::{Certificates, Operators};
 use journal::{Journal, JournalHandle, JournalThread};
@@ -20,12 +21,19 @@ use crate::settings;
 use crate::up::data_dir::{DataDir, Part};
 use crate::up::{trust, with_causes};
 
+/// How long the node may take: it only reads and writes a few files.
+pub(super) const ANSWER: Duration = Duration::from_secs(15);
+
 /// Calls a method at either place.
 macro_rules! ask {
     ($place:expr, $method:ident, $request:expr) => {{
         use onduty_api::wire::trust::v1::certificate_service_server::CertificateService as _;
         let answered = match $place {
-            $crate::commands::certs::place::Place::Node(client) => client.$method($request).await,
+            $crate::commands::certs::place::Place::Node(client) => {
+                let mut request = tonic::Request::new($request);
+                request.set_timeout($crate::commands::certs::place::ANSWER);
+                client.$method(request).await
+            }
             $crate::commands::certs::place::Place::Folders(folders) => {
                 folders.certificates.$method(tonic::Request::new($request)).await
             }

@@ -19,12 +19,17 @@ fn grouped(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
+/// Where it is, in a word.
+pub(super) fn store_name(certificate: &Certificate) -> &'static str {
+    store(certificate.store())
+}
+
 fn store(store: CertificateStore) -> &'static str {
     match store {
-        CertificateStore::Unspecified => "unknown",
+        CertificateStore::Unspecified => "none",
         CertificateStore::Own => "own",
         CertificateStore::Trusted => "trusted",
-        CertificateStore::Issuer => "issuer",
+        CertificateStore::Issuers => "issuers",
         CertificateStore::Rejected => "rejected",
         CertificateStore::Distrusted => "distrusted",
     }
@@ -49,6 +54,13 @@ pub(super) fn list(listed: &ListCertificatesResponse) -> String {
         }
         tables::text(&table)
     };
+    for list in &listed.lists {
+        let until = list.next.as_ref().map_or_else(String::new, |next| format!(", until {}", day(next)));
+        text.push_str(&format!(
+            "\nrevocation list of {}: {} revoked{until} ({})",
+            list.issuer, list.revoked, list.file
+        ));
+    }
     for problem in &listed.problems {
         text.push_str(&format!("\n{} {problem}", paint(Colour::Yellow, "warning:")));
     }
@@ -66,27 +78,14 @@ pub(super) fn show(certificate: &Certificate) -> String {
         ("names", names(certificate)),
         ("valid from", moment(certificate.not_before.as_ref())),
         ("valid until", moment(certificate.not_after.as_ref())),
-        ("for", purposes(certificate)),
+        ("authority", if certificate.is_authority { "yes" } else { "no" }.to_owned()),
         ("file", certificate.file.clone()),
+        ("reason", certificate.reason.clone()),
+        ("since", certificate.since.clone()),
     ];
-    if !certificate.reason.is_empty() {
-        rows.push(("refused", certificate.reason.clone()));
-    }
-    if certificate.seen.is_some() {
-        rows.push(("seen", moment(certificate.seen.as_ref())));
-    }
+    rows.retain(|(_, value)| !value.is_empty());
     let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
     lines.join("\n")
-}
-
-fn purposes(certificate: &Certificate) -> String {
-    match (certificate.for_servers, certificate.is_issuer) {
-        (true, true) => "servers; signs others",
-        (true, false) => "servers",
-        (false, true) => "signs others",
-        (false, false) => "not for servers",
-    }
-    .to_owned()
 }
 
 fn names(certificate: &Certificate) -> String {
@@ -127,6 +126,13 @@ fn day(at: &prost_types::Timestamp) -> String {
 pub(super) fn list_json(listed: &ListCertificatesResponse) -> Value {
     json!({
         "certificates": listed.certificates.iter().map(json).collect::<Vec<_>>(),
+        "revocation_lists": listed.lists.iter().map(|list| json!({
+            "issuer": list.issuer,
+            "file": list.file,
+            "made": list.made.as_ref().and_then(rfc3339),
+            "next": list.next.as_ref().and_then(rfc3339),
+            "revoked": list.revoked,
+        })).collect::<Vec<_>>(),
         "problems": listed.problems,
     })
 }
@@ -142,10 +148,10 @@ pub(super) fn json(certificate: &Certificate) -> Value {
         "more_names": certificate.more_names,
         "not_before": certificate.not_before.as_ref().and_then(rfc3339),
         "not_after": certificate.not_after.as_ref().and_then(rfc3339),
-        "for_servers": certificate.for_servers,
-        "is_issuer": certificate.is_issuer,
-        "file": certificate.file,
+        "is_authority": certificate.is_authority,
+        "file": (!certificate.file.is_empty()).then_some(&certificate.file),
         "reason": (!certificate.reason.is_empty()).then_some(&certificate.reason),
-        "seen": certificate.seen.as_ref().and_then(rfc3339),
+        "since": (!certificate.since.is_empty()).then_some(&certificate.since),
+        "changed": certificate.changed.as_ref().and_then(rfc3339),
     })
 }
