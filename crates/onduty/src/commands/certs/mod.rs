@@ -218,14 +218,8 @@ fn failure(status: Status) -> Failure {
     let message = status.message();
     match errors::reason(&status).as_deref() {
         Some("IS_AUTHORITY") => Failure::refused(format!("{message} (--authority, --intermediate)")),
-        Some("SELECTOR_MALFORMED" | "SELECTOR_AMBIGUOUS") => Failure::usage(message),
-        Some(
-            "NOT_A_CERTIFICATE"
-            | "PRIVATE_KEY_GIVEN"
-            | "CERTIFICATE_EMPTY"
-            | "CERTIFICATE_TOO_LARGE"
-            | "MANY_CERTIFICATES",
-        ) => Failure::settings(message),
+        Some("SELECTOR_TOO_SHORT" | "SELECTOR_AMBIGUOUS") => Failure::usage(message),
+        Some("IMPORT_EMPTY" | "PRIVATE_KEY_GIVEN" | "NOTHING_IMPORTED") => Failure::settings(message),
         Some("STORE_FULL") => Failure::refused(message),
         Some("STORE_UNUSABLE") => Failure::failed(message),
         Some(_) | None => status.into(),
