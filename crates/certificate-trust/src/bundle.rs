@@ -35,7 +35,7 @@ pub type BundleSender = watch::Sender<Arc<Bundle>>;
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What is trusted, and the own certificate, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Bundle {
     /// Grows by one with each change, from 1; 0 is a bundle that nobody has filled yet. It begins anew when its maker does.
     pub revision: u64,
@@ -64,7 +64,7 @@ pub struct Bundle {
 }
 
 /// The roots that the operating system trusts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct SystemRoots {
     /// The certificates.
     pub roots: Vec<Der>,
@@ -86,6 +86,34 @@ impl fmt::Debug for OwnPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leaf = self.chain.first().map(|der| Fingerprint::of(der));
         f.debug_struct("OwnPair").field("fingerprint", &leaf).finish_non_exhaustive()
+    }
+}
+
+/// Numbers instead of certificates: there may be hundreds.
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle")
+            .field("revision", &self.revision)
+            .field("unusable", &self.unusable)
+            .field("pinned", &self.pinned.len())
+            .field("issuers", &self.issuers.len())
+            .field("intermediates", &self.intermediates.len())
+            .field("crls", &self.crls.len())
+            .field("unreadable_crls", &self.unreadable_crls)
+            .field("distrusted", &self.distrusted)
+            .field("system", &self.system)
+            .field("own", &self.own)
+            .field("problems", &self.problems)
+            .finish()
+    }
+}
+
+impl fmt::Debug for SystemRoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SystemRoots")
+            .field("roots", &self.roots.len())
+            .field("problems", &self.problems)
+            .finish()
     }
 }
 

@@ -423,3 +423,6 @@ fn with_causes(error: &dyn core::error::Error) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests;

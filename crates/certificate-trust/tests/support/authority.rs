@@ -1,6 +1,11 @@
 //! Authorities (CAs) for tests: they sign other authorities, certificates and revocation lists, with any single defect.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a test may fail by unwrapping")]
-
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part; a test may fail by unwrapping"
+)]
 
 use certificate_trust::Bundle;
 use rcgen::{

@@ -102,6 +102,7 @@ fn client(
     let secondary = &settings.redundancy.secondary;
     let mode = match secondary.trust {
         Some(Trust::All) => TrustMode::All,
+        Some(Trust::System) => TrustMode::System,
         // The check of the settings asks a secondary for its trust; the strict one is the safe answer.
         Some(Trust::Store) | None => TrustMode::Store,
     };

@@ -239,8 +239,10 @@ pub enum ChannelBindingMode {
 pub enum Trust {
     /// Every certificate; the key proof still protects the pair.
     All,
-    /// Certificates trusted in the node's own store.
+    /// Certificates trusted in the node's own store, and what the authorities among them have signed.
     Store,
+    /// What an authority that the operating system trusts has signed.
+    System,
 }
 
 /// How plugins are contained; the levels are described in the documentation of the supervisor.
@@ -271,7 +273,7 @@ pub enum LogFormat {
 choice! { Mode { "primary" => Self::Primary, "secondary" => Self::Secondary, "deactivated" => Self::Deactivated } }
 choice! { Profile { "relaxed" => Self::Relaxed, "standard" => Self::Standard, "fast" => Self::Fast } }
 choice! { ChannelBindingMode { "required" => Self::Required, "off" => Self::Off } }
-choice! { Trust { "all" => Self::All, "store" => Self::Store } later { "system" } }
+choice! { Trust { "all" => Self::All, "store" => Self::Store, "system" => Self::System } }
 choice! { OnUnproved { "hold" => Self::Hold, "take_over" => Self::TakeOver } }
 choice! { FailbackMode { "automatic" => Self::Automatic, "manual" => Self::Manual } }
 choice! { Arbitration { "none" => Self::None } later { "etcd", "kubernetes", "fence" } }

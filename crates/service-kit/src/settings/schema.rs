@@ -145,7 +145,7 @@ pub(super) static NODE: &[Row<NodeSettings>] = &[
         redundancy.secondary.trust,
         Limits::Any,
         None,
-        "Which certificates of the primary are accepted: `store` those trusted in the node's own store, `all` every one (a lasting warning; the key still protects the pair). Needed in mode `secondary`."
+        "Which certificates of the primary are accepted: `store` those trusted in the node's own store and what the authorities among them have signed, `system` what an authority that the operating system trusts has signed (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), `all` every one (a lasting warning; the key still protects the pair). Needed in mode `secondary`."
     ),
     row!(
         redundancy.secondary.interval,

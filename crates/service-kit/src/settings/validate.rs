@@ -163,12 +163,11 @@ impl Check<'_> {
         let secondary = redundancy.mode == Mode::Secondary;
         let trusts_all = secondary && redundancy.secondary.trust == Some(Trust::All);
         if trusts_all && unbound {
-            let rule =
-                "with `redundancy.channel_binding` off anybody could sit between the nodes: use `store`";
+            let rule = "with `redundancy.channel_binding` off anybody could sit between the nodes: use `store` or `system`";
             self.wrong("redundancy.secondary.trust", rule);
         }
         if trusts_all && self.has_typed_key() {
-            let rule = "a typed key could be guessed by a false primary: use `store`, or a key of `onduty key generate`";
+            let rule = "a typed key could be guessed by a false primary: use `store` or `system`, or a key of `onduty key generate`";
             self.wrong("redundancy.secondary.trust", rule);
         }
         if trusts_all {
@@ -201,7 +200,7 @@ impl Check<'_> {
             if redundancy.secondary.trust.is_none() {
                 self.missing(
                     "redundancy.secondary.trust",
-                    "is missing: mode `secondary` needs to know which certificates to accept: `store` or `all`",
+                    "is missing: mode `secondary` needs to know which certificates to accept: `store`, `system` or `all`",
                 );
             }
         }

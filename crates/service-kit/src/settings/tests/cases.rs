@@ -239,14 +239,13 @@ fn a_variable_that_is_not_utf8_is_said() {
 fn later_versions_are_announced() {
     let found = problems(
         "[arbitration]\nmode = 'etcd'\n[journal]\nretention = '1y'\n[plugins.p]\ncommand = ['/p']\nkind = 'grpc'\n\
-         standby = 'warm'\non_unconfirmed = 'hold'\nalive = { http = 'http://x' }\n[redundancy.secondary]\ntrust = 'system'\n",
+         standby = 'warm'\non_unconfirmed = 'hold'\nalive = { http = 'http://x' }\n",
     );
     assert_eq!(
         found,
         [
             "onduty.toml:3: `journal` is not in this version",
             "onduty.toml:10: `plugins.p.alive` is not in this version",
-            "onduty.toml:12: `redundancy.secondary.trust` is \"system\": not in this version; it has `all`, `store`",
             "onduty.toml:2: `arbitration.mode` is \"etcd\": not in this version; it has `none`",
             "onduty.toml:7: `plugins.p.kind` is \"grpc\": not in this version; it has `process`",
             "onduty.toml:8: `plugins.p.standby` is \"warm\": not in this version; it has `cold`",

@@ -31,7 +31,7 @@ fn a_mode_needs_a_key_and_a_secondary_an_address_and_a_trust() {
             "onduty.toml:4: `redundancy.secondary.address` is missing: mode `secondary` needs the primary's address, \
              such as \"https://other-node:5001\"",
             "onduty.toml:4: `redundancy.secondary.trust` is missing: mode `secondary` needs to know which certificates \
-             to accept: `store` or `all`",
+             to accept: `store`, `system` or `all`",
         ]
     );
     assert_eq!(
@@ -236,7 +236,7 @@ fn what_is_not_recommended_is_a_lasting_warning_and_reaches_the_machine() {
     assert_eq!(
         problem(&unbound.replace("'store'", "'all'")),
         "onduty.toml:9: `redundancy.secondary.trust` is \"all\": with `redundancy.channel_binding` off anybody could \
-         sit between the nodes: use `store`"
+         sit between the nodes: use `store` or `system`"
     );
     assert_eq!(
         warnings(&secondary("on_unproved = 'take_over'")),
@@ -249,8 +249,7 @@ fn what_is_not_recommended_is_a_lasting_warning_and_reaches_the_machine() {
 
 #[test]
 fn a_typed_key_is_not_for_trusting_everybody() {
-    let rule =
-        "a typed key could be guessed by a false primary: use `store`, or a key of `onduty key generate`";
+    let rule = "a typed key could be guessed by a false primary: use `store` or `system`, or a key of `onduty key generate`";
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     let file = secondary("").replace("'store'", "'all'").replace("'/k'", &format!("'{}'", key.display()));
