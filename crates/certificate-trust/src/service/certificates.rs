@@ -136,7 +136,8 @@ impl Certificates {
                 let _published = folders.look();
             }
             let Change { certificates, crls, notes, .. } = change;
-            let certificates = certificates.into_iter().map(|moved| now_at(folders.store(), moved)).collect();
+            let now = folders.store().list().unwrap_or_default();
+            let certificates = certificates.into_iter().map(|moved| now_at(&now, moved)).collect();
             Ok(Done { certificates, lists: crls, notes: sentences_for_answer(notes), changed })
         })
         .await
@@ -168,12 +169,11 @@ fn has_changed(change: &Change) -> bool {
 }
 
 /// A certificate as it is kept after a change.
-fn now_at(store: &PkiStore, moved: Moved) -> wire::Certificate {
+fn now_at(now: &Listing, moved: Moved) -> wire::Certificate {
     let Moved { facts, to, .. } = moved;
-    let found = store.show(&facts.fingerprint.to_hex()).ok();
-    let entry = found.and_then(|found| found.entries.into_iter().find(|entry| Some(entry.place) == to));
-    match entry {
-        Some(entry) => to_wire(entry),
+    let is_it = |entry: &&Entry| Some(entry.place) == to && entry.facts.fingerprint == facts.fingerprint;
+    match now.entries.iter().find(is_it) {
+        Some(entry) => to_wire(entry.clone()),
         None => facts_to_wire(facts, CertificateStore::Unspecified, String::new()),
     }
 }

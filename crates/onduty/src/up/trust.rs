@@ -15,7 +15,7 @@ use certificate_trust::{
 use failover_core::{EventCode, Severity};
 use journal::JournalHandle;
 use service_kit::Clock;
-use service_kit::settings::{Loaded, NodeSettings};
+use service_kit::settings::{Loaded, NodeSettings, Trust as TrustSetting};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -79,9 +79,7 @@ pub(crate) fn folders(
     data_dir: &DataDir,
     own: OwnIdentity,
 ) -> Result<TrustFolders, Failure> {
-    // SYSTEM
-    let _ = loaded;
-    let system = false;
+    let system = loaded.settings.redundancy.secondary.trust == Some(TrustSetting::System);
     let system = system.then(SystemStore::of_this_machine);
     let folders = TrustFolders::new(store(data_dir)?, Some(own), system);
     let _first = folders.look();
