@@ -22,7 +22,7 @@ pub enum TlsError {
         /// Fingerprint, subject and names.
         certificate: String,
         /// Why.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
         /// Whom this node trusts.
         mode: TrustMode,
         /// Where an unknown certificate was put, for an operator to look at.
@@ -75,7 +75,7 @@ pub enum TlsError {
 impl TlsError {
     /// The machine code.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::BadHost(refusal) | Self::Store(refusal) => refusal.code(),
             Self::Certificate { refusal, .. } => refusal.code(),

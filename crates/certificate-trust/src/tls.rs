@@ -186,7 +186,7 @@ impl Connector {
             Some(unknown) => self.keeper.keep(unknown).await,
             None => Kept::No,
         };
-        TlsError::Certificate { certificate, refusal, mode: self.mode, kept }
+        TlsError::Certificate { certificate, refusal: Box::new(refusal), mode: self.mode, kept }
     }
 }
 

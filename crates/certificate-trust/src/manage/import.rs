@@ -46,7 +46,7 @@ impl PkiStore {
         // What takes trust away comes first, what gives it last.
         for (name, der, entry) in lists {
             let path = self.crls()[0].join(name);
-            atomic_file::write_with_mode(&path, &der, 0o640).map_err(|source| PkiError {
+            atomic_file::write_with_mode(&path, der, 0o640).map_err(|source| PkiError {
                 operation: "write",
                 path,
                 source,
@@ -107,10 +107,9 @@ impl PkiStore {
             }
             planned.push((place, der, facts));
         }
-        if import_as == ImportAs::Peer && planned.iter().all(|(place, ..)| *place == Place::Issuers) {
-            if let Some((_, _, facts)) = planned.first() {
-                check_authority(facts, false)?;
-            }
+        let only_authorities = planned.iter().all(|(place, ..)| *place == Place::Issuers);
+        if let (ImportAs::Peer, true, Some((_, _, facts))) = (import_as, only_authorities, planned.first()) {
+            check_authority(facts, false)?;
         }
         planned.sort_by_key(|(place, ..)| core::cmp::Reverse(*place));
         Ok(planned)
