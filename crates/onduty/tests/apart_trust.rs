@@ -107,7 +107,6 @@ fn a_killed_trust_service_disturbs_nobody_on_either_node_and_is_a_warning_until_
     until("both to warn", LIMIT, || (warned(&pair.primary) && warned(&pair.secondary)).then_some(()));
     undisturbed(&pair, begun);
     let log = pair.secondary.log();
-    assert_eq!(log.matches("WARN").filter(|_| true).count().min(1), 1);
     assert_eq!(log.matches("the certificate-trust service is away").count(), 1, "said once: {log}");
 
     // Killed and started in turn; each time somebody has the newest truth again.
