@@ -207,7 +207,7 @@ async fn operators_errors_have_reasons() {
 /// What a watcher does not read is not kept for it: it misses what lies between, never the newest.
 #[tokio::test]
 async fn a_slow_watcher_costs_a_bounded_number_of_answers_and_gets_the_newest() {
-    const CHANGES: usize = 200;
+    const CHANGES: usize = 80;
     let mut service = Service::prepared();
     let folder = service.node.pki().join("trusted/certs");
     for number in 0..60 {
@@ -220,13 +220,14 @@ async fn a_slow_watcher_costs_a_bounded_number_of_answers_and_gets_the_newest() 
     assert_eq!(next(&mut watch).await.bundle.pinned.len(), 60);
     let folders = service.folders.clone().unwrap();
     let another = certificate("another");
+    let mut reader = service.watch().await;
     for number in 0..CHANGES {
         let file = folder.join("another.der");
         if number % 2 == 0 { std::fs::write(file, &another) } else { std::fs::remove_file(file) }.unwrap();
         assert!(folders.look());
-        // The service is served before the next change.
-        let newest = next(&mut service.watch().await).await.bundle.revision;
-        assert_eq!(newest, folders.receiver().borrow().revision);
+        // Somebody who reads has got each of them.
+        let revision = folders.receiver().borrow().revision;
+        while next(&mut reader).await.bundle.revision != revision {}
     }
     let newest = folders.receiver().borrow().revision;
     let mut answers = 0;

@@ -97,7 +97,11 @@ pub(crate) fn prepare(loaded: Loaded, part: Part) -> Result<Prepared, Failure> {
             let own = trust::own(settings, &data_dir, &clock)?;
             Some(trust::folders(&loaded, &data_dir, own)?)
         }
-        Part::One(_) => None,
+        Part::One(_) => {
+            // Whoever reads the folders has used the library before its first handshake.
+            certificate_trust::warm_up();
+            None
+        }
     };
     Ok(Prepared {
         identity: found.identity,
