@@ -6,6 +6,7 @@ use std::time::Duration;
 use duty::OperatorHandle;
 use failover_core::{BootTime, Event, EventCode, Input, RequestId, Severity, State, View};
 use journal::{Health, JournalHandle};
+use onduty_api::caller::caller;
 use onduty_api::failover::{PluginStatus, StatusParts, WallAnchor};
 use onduty_api::wire::failover::v1 as wire;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverService;
@@ -33,11 +34,6 @@ const LONGEST_MAINTENANCE: Duration = Duration::from_secs(31 * 24 * 3600);
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 1024;
 
-/// The header in which a forwarder says for whom it asks.
-pub(crate) const CALLER: &str = "onduty-caller";
-/// The longest name of a caller.
-const LONGEST_CALLER: usize = 256;
-
 /// The service.
 #[derive(Clone)]
 pub(crate) struct Failover {
@@ -45,6 +41,7 @@ pub(crate) struct Failover {
     pub(crate) journal: JournalHandle,
     pub(crate) plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     pub(crate) started: BootTime,
+    pub(crate) trust_away: watch::Receiver<Option<String>>,
     pub(crate) stop: CancellationToken,
     /// The switchovers that were asked for here.
     pub(crate) asked: Asked,
@@ -136,7 +133,7 @@ impl FailoverService for Failover {
         &self,
         request: Request<wire::SetMaintenanceRequest>,
     ) -> Result<Response<wire::SetMaintenanceResponse>, Status> {
-        let by = self.caller(&request);
+        let by = caller(&request, self.behind_forwarder);
         let wire::SetMaintenanceRequest { reason, duration } = request.into_inner();
         let until_unix = window_end(&reason, duration, self.operators.now().unix)?;
         let before = self.operators.report().maintenance.version;
@@ -153,7 +150,8 @@ impl FailoverService for Failover {
         &self,
         request: Request<wire::ClearMaintenanceRequest>,
     ) -> Result<Response<wire::ClearMaintenanceResponse>, Status> {
-        let input = Input::MaintenanceCleared { by: self.caller(&request) };
+        let by = caller(&request, self.behind_forwarder);
+        let input = Input::MaintenanceCleared { by };
         let view = ask_and_see(&self.operators, input, |view| view.maintenance.window.is_none()).await?;
         let maintenance = Some(view.maintenance.clone().into());
         Ok(Response::new(wire::ClearMaintenanceResponse { maintenance }))
@@ -197,6 +195,7 @@ impl Failover {
             started: self.started,
         });
         status.warnings.extend(journal_warning(&self.journal.health().borrow()));
+        status.warnings.extend(self.trust_away.borrow().clone().map(trust_warning));
         status
     }
 
@@ -221,6 +220,7 @@ impl Failover {
                 changed = views.changed() => if changed.is_err() { break },
                 Ok(()) = self.plugins.changed() => {}
                 Ok(()) = health.changed() => {}
+                Ok(()) = self.trust_away.changed() => {}
                 () = sleep_until(latest) => {}
                 () = watcher.closed() => return,
                 () = self.stop.cancelled() => break,
@@ -272,28 +272,6 @@ fn active(view: &View) -> Option<String> {
     has(peer.state).then(|| peer.identity.name.to_string())
 }
 
-impl Failover {
-    /// Who asks. Behind a forwarder the socket's caller is the forwarder, and it says for whom it asks.
-    fn caller<T>(&self, request: &Request<T>) -> String {
-        let told = request.metadata().get(CALLER).filter(|_| self.behind_forwarder);
-        let told = told.and_then(|told| told.to_str().ok()).filter(|told| told.len() <= LONGEST_CALLER);
-        told.map_or_else(|| caller(request.extensions()), str::to_owned)
-    }
-}
-
-/// The kernel's word for who is at the other end of a connection.
-pub(crate) fn caller(connection: &http::Extensions) -> String {
-    let credentials =
-        connection.get::<tonic::transport::server::UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match credentials {
-        Some(who) => {
-            let user = nix::unistd::User::from_uid(who.uid().into()).ok().flatten();
-            user.map_or_else(|| format!("user id {}", who.uid()), |user| user.name)
-        }
-        None => "the node's socket".to_owned(),
-    }
-}
-
 /// Checks a maintenance window and returns its end, in seconds of the Unix clock.
 fn window_end(reason: &str, duration: Option<prost_types::Duration>, now_unix: u64) -> Result<u64, Status> {
     if reason.trim().is_empty() {
@@ -321,4 +299,13 @@ fn journal_warning(health: &Health) -> Option<wire::Warning> {
         severity: types::Severity::from(Severity::Error) as i32,
         sentence,
     })
+}
+
+/// The same is true of who says whom to trust.
+fn trust_warning(sentence: String) -> wire::Warning {
+    wire::Warning {
+        code: EventCode::TrustNotice.as_str().to_owned(),
+        severity: types::Severity::from(Severity::Warn) as i32,
+        sentence,
+    }
 }

@@ -4,7 +4,8 @@
 //!   onduty status … ──► unix socket (0600; same user or root) ──► FailoverService ──────► duty (requests, view)
 //!                                                             ├─► EventsService ────────► journal
 //!                                                             ├─► ConnectionTestService ► a function of the link
-//!                                                             └─► health, reflection ──► what general tools ask
+//!                                                             ├─► health, reflection ──► what general tools ask
+//!                                                             └─► CertificateService ───► certificate-trust
 //! ```
 //!
 //! Where the node's services run apart, the process with the driver serves these on a socket of its own in the run folder,

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certificate_trust::service::Certificates;
 use duty::OperatorHandle;
 use failover_core::BootTime;
 use journal::JournalHandle;
 use onduty_api::failover::PluginStatus;
+use onduty_api::trust;
 use onduty_api::wire::events::v1::events_service_server::EventsServiceServer;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverServiceServer;
 use onduty_api::wire::heartbeat::v1::connection_test_service_server::ConnectionTestServiceServer;
+use onduty_api::wire::trust::v1::certificate_service_server::CertificateServiceServer;
 use service_kit::unix_socket::{Access, Socket, SocketError};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -48,6 +51,10 @@ pub struct Options {
     pub connection_test: ConnectionTest,
     /// Since when the process runs.
     pub started: BootTime,
+    /// The certificates; `None` where another process looks after them and operators reach it without this one.
+    pub certificates: Option<Certificates>,
+    /// Why the service that says whom to trust is away, as a sentence.
+    pub trust_away: watch::Receiver<Option<String>>,
     /// Whether operators come through a forwarder (see [`crate::forward`]), whose word for who they are is taken.
     pub behind_forwarder: bool,
 }
@@ -102,13 +109,26 @@ impl Management {
     /// When the server fails.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { options, listener } = self;
-        let Options { socket: _, operators, journal, plugins, connection_test, started, behind_forwarder } =
-            options;
+        let Options {
+            socket: _,
+            operators,
+            journal,
+            plugins,
+            connection_test,
+            started,
+            certificates,
+            trust_away,
+            behind_forwarder,
+        } = options;
+        let certificates = certificates.map(|certificates| {
+            CertificateServiceServer::new(certificates).max_decoding_message_size(trust::MAX_REQUEST)
+        });
         let failover = Failover {
             operators,
             journal: journal.clone(),
             plugins,
             started,
+            trust_away,
             stop: stop.clone(),
             asked: Asked::default(),
             behind_forwarder,
@@ -126,6 +146,7 @@ impl Management {
             .add_service(HealthServer::new(health).max_decoding_message_size(LARGEST_REQUEST))
             .add_service(reflection.max_decoding_message_size(LARGEST_REQUEST))
             .add_service(reflection_alpha.max_decoding_message_size(LARGEST_REQUEST))
+            .add_optional_service(certificates)
             .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
         let drained = async {
             stop.cancelled().await;

@@ -14,6 +14,7 @@ use failover_core::{
     Arbitration, FailbackMode, Identity, Input, InstanceId, Mode, NodeId, NodeName, OnUnproved, Role,
     Settings,
 };
+use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use onduty_api::failover::PluginStatus;
 use onduty_api::wire::events::v1::events_service_client::EventsServiceClient;
@@ -25,6 +26,7 @@ use onduty_api::wire::failover::v1::{
 };
 use onduty_api::wire::heartbeat::v1::TestRequest;
 use onduty_api::wire::heartbeat::v1::connection_test_service_client::ConnectionTestServiceClient;
+use onduty_api::wire::types::v1 as types;
 use service_kit::Clock;
 use service_kit::ports::{SupervisorPort, duty_ports};
 use tempfile::TempDir;
@@ -46,6 +48,7 @@ struct Node {
     socket: PathBuf,
     plugins: watch::Sender<Arc<Vec<PluginStatus>>>,
     supervisor: SupervisorPort,
+    trust_away: watch::Sender<Option<String>>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), RunError>>,
     _journal: journal::JournalThread,
@@ -103,6 +106,7 @@ impl Node {
         .unwrap();
         let (plugins, seen) = watch::channel(Arc::default());
         let socket = folder.path().join("onduty.sock");
+        let trust_away = watch::Sender::new(None);
         let management = build(Options {
             socket: socket.clone(),
             operators: handles.operators.clone(),
@@ -110,6 +114,8 @@ impl Node {
             plugins: seen,
             connection_test: ConnectionTest::new(|| Err(NoAddress("dials nobody".to_owned()))),
             started: clock.boot(),
+            certificates: None,
+            trust_away: trust_away.subscribe(),
             behind_forwarder,
         })
         .unwrap();
@@ -120,7 +126,7 @@ impl Node {
             let _handles = handles;
             duty.run(CancellationToken::new()).await
         });
-        Self { socket, plugins, supervisor, stop, serving, _journal: thread, folder }
+        Self { socket, plugins, supervisor, trust_away, stop, serving, _journal: thread, folder }
     }
 
     async fn channel(&self) -> Channel {
@@ -135,6 +141,28 @@ impl Node {
     async fn failover(&self) -> FailoverServiceClient<Channel> {
         FailoverServiceClient::new(self.channel().await)
     }
+}
+
+#[tokio::test]
+async fn a_trust_service_that_is_away_is_a_warning_as_long_as_it_lasts() {
+    let node = Node::start();
+    let mut watch =
+        node.failover().await.watch_status(WatchStatusRequest::default()).await.unwrap().into_inner();
+    let mut warned = async |wanted: bool| {
+        loop {
+            let status = timeout(LIMIT, watch.next()).await.unwrap().unwrap().unwrap().status.unwrap();
+            if status.warnings.iter().any(|warning| warning.sentence == "it is away") == wanted {
+                return status;
+            }
+        }
+    };
+    let _calm = warned(false).await;
+    node.trust_away.send_replace(Some("it is away".to_owned()));
+    let status = warned(true).await;
+    let warning = status.warnings.iter().find(|warning| warning.sentence == "it is away").unwrap();
+    assert_eq!((warning.code.as_str(), warning.severity()), ("trust_notice", types::Severity::Warn));
+    node.trust_away.send_replace(None);
+    let _calm = warned(false).await;
 }
 
 #[tokio::test]

@@ -20,14 +20,17 @@
 )]
 mod generated;
 
+pub mod caller;
 pub mod errors;
 pub mod events;
 pub mod failover;
 pub mod heartbeat;
 mod invalid;
 pub mod plugin;
+pub mod trust;
 pub mod types;
 pub mod unix_channel;
+pub mod unix_server;
 
 /// The generated messages, clients and servers: `wire::<package>::v1`.
 pub use generated::onduty as wire;

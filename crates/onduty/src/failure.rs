@@ -41,6 +41,11 @@ impl Failure {
         Self::new(Exit::Refused, message)
     }
 
+    /// The same, with what it is about in front.
+    pub(crate) fn about(self, what: &str) -> Self {
+        Self { code: self.code, message: format!("{what}: {}", self.message) }
+    }
+
     /// Says it on the standard error and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.message.is_empty() {

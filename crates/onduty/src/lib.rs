@@ -67,6 +67,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Canary(args) => run::canary::run(&args),
         Command::Completions { shell } => run::completions::run(shell),
         Command::Key(KeyCommand::Generate { out, print }) => run::key::generate(out.as_deref(), print),
+        Command::Certs(command) => ask(run::certs::run(&command)),
         Command::Config(ConfigCommand::Check(args)) => run::config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => run::config::show(&args),
         Command::Status(args) => ask(run::status::run(&args)),

@@ -76,7 +76,8 @@ fn a_wrong_command_line_is_told_apart_from_a_wrong_answer() {
         &["maintenance", "on", "--for", "2h"],
         &["canary"],
         &["serve", "no-such-service"],
-        &["serve", "certificate-trust"],
+        &["certs"],
+        &["certs", "import", "a.pem", "--authority", "--intermediate"],
         &["config", "check", "--set", "redundancy.mode"],
     ] {
         assert_eq!(code(&onduty(wrong)), 2, "{wrong:?}");

@@ -3,7 +3,8 @@
 //!
 //! Before the port opens, nothing of an earlier run may live: either a supervisor says that nothing of a driver before this
 //! one does, or none runs, and leftovers are ended here under the lock that a starting supervisor waits for. The
-//! port itself may still be held by those who show the tombstone of the run before; while they do, it cannot be opened.
+//! port itself may still be held by those who show the tombstone of the run before; while they do, it cannot be opened. And
+//! there must be a certificate to show: the first bundle of certificate-trust is waited for.
 
 use std::io;
 use std::net::TcpListener;
@@ -25,6 +26,7 @@ use super::{HEARTBEAT, SUPERVISOR};
 use crate::failure::Failure;
 use crate::up::data_dir::{DataDir, Part};
 use crate::up::running::{self, Services};
+use crate::up::trust::{self, Trust};
 use crate::up::{self, Prepared, link, pieces};
 
 /// Between two looks at what another process does.
@@ -41,15 +43,20 @@ pub(super) fn run(loaded: Loaded) -> Result<ExitCode, Failure> {
 async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
     let signals = running::listen()?;
     let (journal, journal_thread) = pieces::open_journal(&prepared)?;
+    let mut trust = trust::elsewhere(&prepared.data_dir, &journal);
     let starting = async {
         end_leftovers(&prepared, &journal).await?;
+        // Without a key there is no link, and so nothing to show to anybody.
+        if prepared.keys.is_some() {
+            trust.first().await?;
+        }
         open_port(&prepared).await
     };
     let listener = tokio::select! {
         () = signals.stop.cancelled() => return Ok(ExitCode::SUCCESS),
         listener = starting => listener?,
     };
-    let services = build(&prepared, &journal, listener)?;
+    let services = build(&prepared, &journal, listener, trust)?;
     running::attend(&prepared, services, signals, journal, journal_thread).await
 }
 
@@ -97,7 +104,12 @@ async fn ask_for_port(lender: &Path) {
     }
 }
 
-fn build(prepared: &Prepared, journal: &JournalHandle, listener: TcpListener) -> Result<Services, Failure> {
+fn build(
+    prepared: &Prepared,
+    journal: &JournalHandle,
+    listener: TcpListener,
+    trust: Trust,
+) -> Result<Services, Failure> {
     let (driver_port, supervisor_port) = duty_ports();
     let (duty, handles) = pieces::driver(prepared, journal, driver_port)?;
     // Without a key there is no link, and nobody to show a tombstone to.
@@ -111,11 +123,12 @@ fn build(prepared: &Prepared, journal: &JournalHandle, listener: TcpListener) ->
         port: supervisor_port,
         clock: prepared.clock.clone(),
     });
-    let link = link::build(prepared, listener, handles.link.clone())?;
-    let management = pieces::operators(prepared, journal, true, &handles, plugins, link.test.clone())?;
+    let link = link::build(prepared, &trust, listener, handles.link.clone())?;
+    let management = pieces::operators(prepared, journal, &trust, &handles, plugins, link.test.clone())?;
     let plugins_stop = CancellationToken::new();
     let plugins = Box::pin(follower.run(plugins_stop.clone()));
-    Ok(Services { thread: pieces::duty_thread()?, duty, handles, plugins, plugins_stop, link, management })
+    let thread = pieces::duty_thread()?;
+    Ok(Services { thread, duty, handles, plugins, plugins_stop, link, trust, management })
 }
 
 /// When the supervisor is dead, its lock is free; then its leftovers are ended here, as at a start.

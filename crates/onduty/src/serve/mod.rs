@@ -3,19 +3,23 @@
 //!
 //! ```text
 //!   onduty.sock ◄─ management ─► run/duty.sock ◄─ heartbeat-server or heartbeat-client (by mode): driver, link, journal
-//!                                                   │ FollowDuty            │ listening socket
-//!                                  run/plugin-supervisor.sock        run/listener.sock, and a line to the guard
-//!                                                   └──── plugin-supervisor ┘ ─► guard ─► plugins
+//!                     │                             │ FollowDuty            │ listening socket,    │ WatchBundle
+//!                     │                             │                       │ a line to the guard  │
+//!                     │            run/plugin-supervisor.sock        run/listener.sock             │
+//!                     │                             └──── plugin-supervisor ┘ ─► guard ─► plugins  │
+//!                     └───────────────────────────► run/certificate-trust.sock ◄───────────────────┘
+//!                                                     └─ certificate-trust ─► PKI folders
 //! ```
 //!
 //! What each one's death does: the heartbeat's ends the plugins at once and leaves a tombstone; the supervisor's ends them
-//! through the guard, which tells the heartbeat; management's does nothing. One that stands still loses the plugins to the
-//! lease, and whoever else lives gives the duty away.
-//! The trust service is refused: nobody could ask it anything before its proto exists.
+//! through the guard, which tells the heartbeat; management's does nothing, and certificate-trust's neither: the last
+//! bundle stays in force, and only a heartbeat that starts waits for its first one. One that stands still loses the
+//! plugins to the lease, and whoever else lives gives the duty away.
 
 mod heartbeat;
 mod management;
 mod supervisor;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -29,17 +33,13 @@ use crate::up;
 const SUPERVISOR: &str = "plugin-supervisor";
 /// The heartbeat's part; both heartbeat services are the same part.
 const HEARTBEAT: &str = "heartbeat";
+/// The certificates.
+const TRUST: &str = "certificate-trust";
 /// The operators' socket.
 const MANAGEMENT: &str = "management";
 
 /// Runs the service until it is stopped.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
-    if args.service == ServiceName::CertificateTrust {
-        return Err(Failure::usage(
-            "`serve certificate-trust` is not in this version: no other service asks it anything yet; the heartbeat's \
-             process reads the certificate folders itself",
-        ));
-    }
     let (loaded, _log) = up::load(&args.settings)?;
     let mode = loaded.settings.redundancy.mode;
     match args.service {
@@ -48,7 +48,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
             heartbeat::run(loaded)
         }
         ServiceName::PluginSupervisor => supervisor::run(&loaded),
-        ServiceName::Management | ServiceName::CertificateTrust => management::run(&loaded),
+        ServiceName::Management => management::run(&loaded),
+        ServiceName::CertificateTrust => trust::run(&loaded),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use certificate_trust::{Acceptor, Connector, PairKeys, PkiStore, TrustMode};
+use certificate_trust::{Acceptor, Connector, PairKeys, TrustMode};
 use duty::LinkHandle;
 use failover_core::Mode;
 use heartbeat_client::{Client, TokioNetwork};
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::up::{Prepared, certificate_names, with_causes};
+use crate::up::{Prepared, certificate_names, trust};
 
 /// Both ends, and the function that tries the link.
 pub(crate) struct Link {
@@ -24,7 +24,12 @@ pub(crate) struct Link {
 }
 
 /// Makes the ends that the settings ask for. A node without a key (mode `deactivated`) has none.
-pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle) -> Result<Link, Failure> {
+pub(crate) fn build(
+    prepared: &Prepared,
+    trust: &trust::Trust,
+    listener: TcpListener,
+    link: LinkHandle,
+) -> Result<Link, Failure> {
     let redundancy = &prepared.loaded.settings.redundancy;
     let Some(keys) = &prepared.keys else {
         return Ok(Link {
@@ -33,14 +38,17 @@ pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle
             test: no_test("this node has no key, and so no link"),
         });
     };
-    let server = Some(server(prepared, listener, Arc::clone(keys), link.clone())?);
+    let server = Some(server(prepared, trust, listener, Arc::clone(keys), link.clone())?);
     // One file may serve both nodes: then the primary finds its own address here, and there is nothing to look for.
     let dials = redundancy.mode == Mode::Secondary;
     match redundancy.secondary.address.clone().filter(|address| dials || !is_own(prepared, address)) {
         Some(address) => {
-            let (client, test) = client(prepared, address, Arc::clone(keys), link)?;
+            let (client, test) = client(prepared, trust, address, Arc::clone(keys), link)?;
             // Two primaries would never hear of each other if both only listened.
-            let client = if dials { client } else { client.as_check(prepared.own.fingerprint()) };
+            let client = match trust.own().filter(|_| !dials) {
+                Some(own) => client.as_check(own),
+                None => client,
+            };
             Ok(Link { server, client: Some(client), test })
         }
         None => {
@@ -63,6 +71,7 @@ fn no_test(why: &'static str) -> ConnectionTest {
 
 fn server(
     prepared: &Prepared,
+    trust: &trust::Trust,
     listener: TcpListener,
     keys: Arc<PairKeys>,
     link: LinkHandle,
@@ -72,7 +81,7 @@ fn server(
         .map_err(|error| Failure::failed(format!("taking the port over: {error}")))?;
     let (server, _handle) = heartbeat_server::build(heartbeat_server::Options {
         listener,
-        acceptor: Acceptor::new(&prepared.own),
+        acceptor: Acceptor::watching(trust.bundles.clone()),
         keys,
         pair: redundancy.pair.clone(),
         channel_bound: redundancy.channel_binding == ChannelBindingMode::Required,
@@ -84,6 +93,7 @@ fn server(
 
 fn client(
     prepared: &Prepared,
+    trust: &trust::Trust,
     address: PeerAddress,
     keys: Arc<PairKeys>,
     link: LinkHandle,
@@ -103,12 +113,15 @@ fn client(
              what a false primary sees. Make one with `onduty key generate`, or use trust = \"store\"",
         ));
     }
-    let store = PkiStore::open(&prepared.data_dir.pki())
-        .map_err(|error| Failure::failed(format!("the certificate folders: {}", with_causes(&error))))?;
     let (client, handle) = heartbeat_client::build(heartbeat_client::Options {
         network: TokioNetwork,
         address,
-        connector: Connector::new(mode, store, prepared.clock.clone()),
+        connector: Connector::watching(
+            mode,
+            trust.bundles.clone(),
+            Arc::clone(&trust.keeper),
+            prepared.clock.clone(),
+        ),
         trusts_all: mode == TrustMode::All,
         keys,
         pair: settings.redundancy.pair.clone(),

@@ -16,13 +16,14 @@ pub(crate) mod pieces;
 mod plugins;
 mod project;
 pub(crate) mod running;
+pub(crate) mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::{KeySources, OwnIdentity, PairKeys};
+use certificate_trust::{KeySources, PairKeys, TrustFolders};
 use failover_core::{Identity, Mode, NodeName};
 use secrecy::SecretString;
 use service_kit::Clock;
@@ -49,7 +50,8 @@ pub(crate) struct Prepared {
     pub(crate) identity: Identity,
     /// In mode `deactivated` without a key there is no link.
     pub(crate) keys: Option<Arc<PairKeys>>,
-    own: OwnIdentity,
+    /// The certificates, where this process looks after them.
+    folders: Option<TrustFolders>,
     pub(crate) data_dir: DataDir,
     /// A damaged node id, and where it is kept now.
     old_node_id: Option<PathBuf>,
@@ -98,14 +100,23 @@ pub(crate) fn prepare(loaded: Loaded, part: Part) -> Result<Prepared, Failure> {
         .map_err(|error| Failure::settings(error.to_string()))?;
     let found = service_kit::node_identity::open_or_create(data_dir.path(), name)
         .map_err(|error| Failure::failed(with_causes(&error)))?;
-    let own = OwnIdentity::open_or_create(&data_dir.pki(), &certificate_names(settings), clock.now().unix)
-        .map_err(|error| Failure::settings(format!("this node's certificate: {}", with_causes(&error))))?;
+    let folders = match part {
+        Part::All => {
+            let own = trust::own(settings, &data_dir, &clock)?;
+            Some(trust::folders(&loaded, &data_dir, own)?)
+        }
+        Part::One(_) => {
+            // Whoever reads the folders has used the library before its first handshake.
+            certificate_trust::warm_up();
+            None
+        }
+    };
     Ok(Prepared {
         identity: found.identity,
         loaded,
         clock,
         keys,
-        own,
+        folders,
         data_dir,
         old_node_id: found.kept_aside,
     })

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::failure::Failure;
 use crate::up::data_dir::DataDir;
 use crate::up::duty_thread::DutyThread;
+use crate::up::trust::Trust;
 use crate::up::{Prepared, plugins, project, with_causes};
 
 /// The journal of the node, and its thread.
@@ -94,12 +95,14 @@ pub(crate) fn tombstone_for(settings: &NodeSettings) -> Duration {
 pub(crate) fn operators(
     prepared: &Prepared,
     journal: &JournalHandle,
-    behind_forwarder: bool,
+    trust: &Trust,
     handles: &DutyHandles,
     plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     connection_test: ConnectionTest,
 ) -> Result<management::Management, Failure> {
     let data_dir = &prepared.data_dir;
+    // Whoever has the certificates is the whole node; the parts of one are behind `serve management`.
+    let behind_forwarder = trust.certificates.is_none();
     management::build(management::Options {
         socket: if behind_forwarder { data_dir.duty_socket() } else { data_dir.socket() },
         behind_forwarder,
@@ -108,6 +111,8 @@ pub(crate) fn operators(
         plugins,
         connection_test,
         started: prepared.clock.boot(),
+        certificates: trust.certificates.clone(),
+        trust_away: trust.away.clone(),
     })
     .map_err(|error| Failure::failed(with_causes(&error)))
 }
