@@ -6,6 +6,7 @@ use std::time::Duration;
 use duty::OperatorHandle;
 use failover_core::{BootTime, Event, EventCode, Input, RequestId, Severity, State, View};
 use journal::{Health, JournalHandle};
+use onduty_api::errors::with_reason;
 use onduty_api::failover::{PluginStatus, StatusParts, WallAnchor};
 use onduty_api::wire::failover::v1 as wire;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverService;
@@ -14,10 +15,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::requests::{ask, ask_and_see, ask_and_wait, request_id};
 
+/// The reason of a refusal by the machine, for machines.
+const REFUSED: &str = "REQUEST_REFUSED";
 /// A watcher gets at most ten statuses in a second.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
 /// The longest silence of a watch, when the watcher does not say.
@@ -86,7 +89,7 @@ impl FailoverService for Failover {
         let view = Arc::clone(&self.operators.view().borrow());
         let joins = under_way(&view, &request);
         if let Some(why) = view.switchover_blocked.as_ref().filter(|_| !joins) {
-            return Err(Status::failed_precondition(why.clone()));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, why.clone()));
         }
         if check_only {
             return Ok(Response::new(wire::SwitchoverResponse {
@@ -165,7 +168,7 @@ impl FailoverService for Failover {
             ask_and_wait(&self.operators, &self.journal, (&request, input), |_any| true, TAKEOVER_ANSWER)
                 .await?;
         if event.code == EventCode::RequestRefused {
-            return Err(Status::failed_precondition(event.sentence));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, event.sentence));
         }
         Ok(Response::new(wire::TakeOverResponse { sentence: event.sentence }))
     }
@@ -224,10 +227,10 @@ impl Failover {
         event: Event,
     ) -> Result<Response<wire::SwitchoverResponse>, Status> {
         if event.code == EventCode::RequestRefused {
-            return Err(Status::failed_precondition(event.sentence));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, event.sentence));
         }
         if event.code != EventCode::HandoverDone {
-            return Err(Status::aborted(event.sentence));
+            return Err(with_reason(Code::Aborted, "HANDOVER_FAILED", event.sentence));
         }
         let gap = event.measures.outage_ms.map(Duration::from_millis);
         Ok(Response::new(wire::SwitchoverResponse {

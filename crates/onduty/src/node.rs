@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use service_kit::codes::Code;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
@@ -65,14 +66,16 @@ pub(crate) async fn connect_to(socket: &Path) -> Result<Channel, Failure> {
 fn no_node(socket: &Path, error: &io::Error) -> Failure {
     let at = socket.display();
     let kind = error.kind();
+    if kind == io::ErrorKind::PermissionDenied {
+        let why = format!("the socket {at} may only be used by the user that runs the node, or root");
+        return Failure::no_node(why).coded(Code::SocketForbidden);
+    }
     Failure::no_node(if kind == io::ErrorKind::NotFound {
         format!(
             "no node answers: there is no socket at {at}. Is `onduty up` running? Name another with --socket or --config"
         )
     } else if kind == io::ErrorKind::ConnectionRefused {
         format!("no node answers at {at}: the socket is left over from a node that does not run any more")
-    } else if kind == io::ErrorKind::PermissionDenied {
-        format!("the socket {at} may only be used by the user that runs the node, or root")
     } else {
         format!("no node answers at {at}: {error}")
     })

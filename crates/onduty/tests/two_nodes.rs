@@ -38,7 +38,7 @@ fn an_operator_looks_at_the_pair_moves_the_duty_and_stops_it() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_str().unwrap().to_owned())
         .collect();
-    let wanted = ["address", "name", "tcp", "tls", "trust", "key", "role", "timing", "version", "project"];
+    let wanted = ["address", "name", "tcp", "tls", "trust", "key", "role", "timing", "version", "clock", "project"];
     assert_eq!(names, wanted);
     let nobody = primary.ask(&["test"]);
     assert_eq!(nobody.code, Some(5), "a primary dials nobody: {nobody:?}");

@@ -8,7 +8,7 @@ use crate::cli::EventsArgs;
 use crate::commands::render;
 use crate::failure::Failure;
 use crate::node;
-use crate::output::{self, Colour, paint};
+use crate::output::{self, Colour, coded, paint};
 
 /// Prints the newest events, and with `--follow` each new one.
 pub(crate) async fn run(args: &EventsArgs) -> Result<(), Failure> {
@@ -53,6 +53,10 @@ fn print(event: &Event, json: bool) {
     }
     if !measured.is_empty() {
         line.push_str(&paint(Colour::Bold, &format!("  [{measured}]")));
+    }
+    // The codes of plain news have no page.
+    if matches!(event.severity(), Severity::Warn | Severity::Error | Severity::Critical) {
+        line = coded(&line, &event.code);
     }
     output::line(line);
 }

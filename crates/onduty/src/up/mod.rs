@@ -23,6 +23,7 @@ use std::sync::Arc;
 use certificate_trust::{KeySources, OwnIdentity, PairKeys};
 use failover_core::{Identity, Mode, NodeName};
 use secrecy::SecretString;
+use service_kit::codes::Code;
 use service_kit::Clock;
 use service_kit::settings::{Loaded, NodeSettings};
 use service_kit::telemetry::Log;
@@ -91,7 +92,10 @@ pub(crate) fn prepare(loaded: Loaded, part: Part) -> Result<Prepared, Failure> {
     let found = service_kit::node_identity::open_or_create(data_dir.path(), name)
         .map_err(|error| Failure::failed(with_causes(&error)))?;
     let own = OwnIdentity::open_or_create(&data_dir.pki(), &certificate_names(settings), clock.now().unix)
-        .map_err(|error| Failure::settings(format!("this node's certificate: {}", with_causes(&error))))?;
+        .map_err(|error| {
+            Failure::settings(format!("this node's certificate: {}", with_causes(&error)))
+                .coded(Code::PkiUnusable)
+        })?;
     Ok(Prepared {
         identity: found.identity,
         loaded,
@@ -117,7 +121,7 @@ pub(crate) fn keys(settings: &NodeSettings) -> Result<Option<Arc<PairKeys>>, Fai
     };
     PairKeys::load(sources)
         .map(|keys| Some(Arc::new(keys)))
-        .map_err(|error| Failure::settings(with_causes(&error)))
+        .map_err(|error| Failure::settings(with_causes(&error)).coded(Code::KeyUnusable))
 }
 
 /// What the node's own certificate is made for: its name, the host's, and every address of the machine, so that a

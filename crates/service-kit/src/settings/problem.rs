@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::codes::Code;
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +47,8 @@ impl fmt::Display for Source {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
+    /// What kind of problem; its page is in `docs/errors/`.
+    pub code: Code,
     /// The key, such as `redundancy.mode`; empty when the file as a whole is meant.
     pub key: String,
     /// The value as it would be written in the file; secrets as `(secret)`; `None` when there is none.
@@ -59,10 +63,11 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.source)?;
         match (&self.key, &self.value) {
-            (key, _) if key.is_empty() => f.write_str(&self.rule),
-            (key, Some(value)) => write!(f, "`{key}` is {value}: {}", self.rule),
-            (key, None) => write!(f, "`{key}` {}", self.rule),
+            (key, _) if key.is_empty() => f.write_str(&self.rule)?,
+            (key, Some(value)) => write!(f, "`{key}` is {value}: {}", self.rule)?,
+            (key, None) => write!(f, "`{key}` {}", self.rule)?,
         }
+        write!(f, " [{}]", self.code)
     }
 }
 
