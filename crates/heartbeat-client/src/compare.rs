@@ -95,7 +95,12 @@ pub(crate) fn version(own: &Report, peer: &Report) -> Finding {
         return Finding::good(STEP, format!("both nodes run onduty {own}"));
     }
     let found = format!("this node runs onduty {own}, the other one {peer}");
-    Finding::warned(STEP, Code::VersionDiffers, found, "Different versions are for the time of an upgrade only.")
+    Finding::warned(
+        STEP,
+        Code::VersionDiffers,
+        found,
+        "Different versions are for the time of an upgrade only.",
+    )
 }
 
 /// How far apart the wall clocks are. The other node read its own between the two moments, so what lies between them
@@ -107,11 +112,8 @@ pub(crate) fn clock(peer: Option<u64>, asked_at: u64, told_at: u64) -> Finding {
     };
     // The own clock may have been set back in between.
     let (first, last) = (asked_at.min(told_at), asked_at.max(told_at));
-    let (apart, which) = if peer > last {
-        (peer - last, "ahead of")
-    } else {
-        (first.saturating_sub(peer), "behind")
-    };
+    let (apart, which) =
+        if peer > last { (peer - last, "ahead of") } else { (first.saturating_sub(peer), "behind") };
     let apart = Duration::from_millis(apart);
     if apart < CLOCKS_AGREE {
         return Finding::good(STEP, format!("the clocks of the two nodes agree within {CLOCKS_AGREE:?}"));

@@ -209,7 +209,12 @@ impl Failure {
     /// The other end let us in but could not prove that it knows the key.
     pub(crate) fn impostor(address: SocketAddr) -> Self {
         let seen = format!("{address} does not know the key although it claims to");
-        Self::unproved(Stage::Key, Code::Impostor.as_str(), seen, "Somebody plays the other node: look for an attack.")
+        Self::unproved(
+            Stage::Key,
+            Code::Impostor.as_str(),
+            seen,
+            "Somebody plays the other node: look for an attack.",
+        )
     }
 
     pub(crate) fn no_random() -> Self {

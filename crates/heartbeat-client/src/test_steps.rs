@@ -230,8 +230,11 @@ impl<N: Network> Test<'_, N> {
             Finding { step, verdict: TestVerdict::Failed, code: failure.code, found, hint: failure.hint };
         self.judged(failed, begun).await?;
         for later in NAMES.into_iter().skip_while(|name| *name != step).skip(1) {
-            self.judged(Finding::skipped(later, format!("not tried, because `{step}` failed")), Instant::now())
-                .await?;
+            self.judged(
+                Finding::skipped(later, format!("not tried, because `{step}` failed")),
+                Instant::now(),
+            )
+            .await?;
         }
         Err(Stop)
     }

@@ -20,6 +20,16 @@ pub(crate) const SOCKET_NAME: &str = "onduty.sock";
 /// A node that runs answers at once.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
+/// A node that runs answers a question at once; an order that takes longer has a limit of its own.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A question with its time limit: a node that stands still must not keep its operator.
+pub(crate) fn question<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(ANSWER_WITHIN);
+    request
+}
+
 /// The socket of the node that the arguments mean.
 pub(crate) fn socket(args: &NodeArgs) -> Result<PathBuf, Failure> {
     match (&args.socket, &args.config) {

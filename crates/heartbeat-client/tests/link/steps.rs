@@ -130,7 +130,12 @@ async fn something_else_at_the_address_is_named() {
         stops_at(&steps, "tls", code, words);
     }
     let fake = Fake::serve(&Node::primary(), Until::Refused(tonic::Code::Unimplemented)).await;
-    stops_at(&test(&Node::secondary(), fake).await, "key", "not_onduty", "does not speak the onduty protocol");
+    stops_at(
+        &test(&Node::secondary(), fake).await,
+        "key",
+        "not_onduty",
+        "does not speak the onduty protocol",
+    );
 }
 
 #[tokio::test]

@@ -114,8 +114,12 @@ impl wire::heartbeat_service_server::HeartbeatService for Fake {
         let challenge = self.challenge();
         outbox.send(Ok(ListenFrame::Challenge(challenge.clone()).into())).await.unwrap();
         let proof = move |fake: &Self, offered| fake.proof(&hello, &challenge, offered);
-        let fake =
-            Self { until: self.until, identity: self.identity.clone(), keys: Arc::clone(&self.keys), binding: self.binding };
+        let fake = Self {
+            until: self.until,
+            identity: self.identity.clone(),
+            keys: Arc::clone(&self.keys),
+            binding: self.binding,
+        };
         tokio::spawn(async move {
             while let Ok(Some(request)) = inbox.message().await {
                 if let (Ok(DialFrame::Proof(proofs)), Until::Proof | Until::WrongProof) =
@@ -144,7 +148,8 @@ async fn mute() -> SocketAddr {
 }
 
 /// Does not even accept: its queue is full, so the kernel answers nobody any more. Lasts as long as what comes back.
-async fn deaf() -> (SocketAddr, Vec<tokio::task::JoinHandle<std::io::Result<TcpStream>>>, tokio::net::TcpListener) {
+async fn deaf()
+-> (SocketAddr, Vec<tokio::task::JoinHandle<std::io::Result<TcpStream>>>, tokio::net::TcpListener) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -153,7 +158,12 @@ async fn deaf() -> (SocketAddr, Vec<tokio::task::JoinHandle<std::io::Result<TcpS
     // The queue is full when one of those who came is not let in any more.
     loop {
         let next = tokio::spawn(TcpStream::connect(address));
-        let stuck = tokio::time::timeout(ms(300), async { while !next.is_finished() { tokio::task::yield_now().await } }).await;
+        let stuck = tokio::time::timeout(ms(300), async {
+            while !next.is_finished() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
         waiting.push(next);
         if stuck.is_err() {
             return (address, waiting, listener);

@@ -127,7 +127,8 @@ impl Node {
     pub(crate) fn trusts(&mut self, other: &Self) {
         let store = PkiStore::open(&self.folder.path().join("pki")).unwrap();
         let _made = other.acceptor();
-        std::fs::copy(other.folder.path().join("pki/own/certificate.pem"), store.trusted().join("other.pem")).unwrap();
+        std::fs::copy(other.folder.path().join("pki/own/certificate.pem"), store.trusted().join("other.pem"))
+            .unwrap();
         self.trust = TrustMode::Store;
     }
 

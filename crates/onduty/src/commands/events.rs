@@ -18,13 +18,13 @@ pub(crate) async fn run(args: &EventsArgs) -> Result<(), Failure> {
             return Ok(());
         }
         let request = ListEventsRequest { after: args.after, limit: args.limit };
-        for event in client.list_events(request).await?.into_inner().events {
+        for event in client.list_events(node::question(request)).await?.into_inner().events {
             print(&event, args.data.json);
         }
         return Ok(());
     }
     let request = WatchEventsRequest { after: args.after, backlog: args.limit };
-    let mut events = client.watch_events(request).await?.into_inner();
+    let mut events = client.watch_events(node::question(request)).await?.into_inner();
     while let Some(answer) = events.message().await? {
         if let Some(event) = answer.event {
             print(&event, args.data.json);

@@ -16,7 +16,8 @@ pub(crate) fn generate(out: Option<&Path>, print: bool) -> Result<(), Failure> {
         write_key_file(path, &key).map_err(|error| {
             let path = path.display();
             if error.kind() == io::ErrorKind::AlreadyExists {
-                let why = format!("{path} exists already, and a key is never overwritten; choose another name");
+                let why =
+                    format!("{path} exists already, and a key is never overwritten; choose another name");
                 Failure::failed(why).coded(Code::KeyFileExists)
             } else {
                 Failure::failed(format!("writing {path}: {error}"))

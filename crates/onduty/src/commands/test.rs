@@ -15,7 +15,7 @@ use crate::output::{self, Colour, coded, paint};
 /// Prints each step as it ends; fails when a step did.
 pub(crate) async fn run(args: &DataArgs) -> Result<(), Failure> {
     let mut client = ConnectionTestServiceClient::new(node::connect(&args.node).await?);
-    let mut steps = client.test(TestRequest {}).await?.into_inner();
+    let mut steps = client.test(node::question(TestRequest {})).await?.into_inner();
     let mut failed = None;
     let mut address = String::new();
     while let Some(step) = steps.message().await? {

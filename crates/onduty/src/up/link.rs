@@ -104,10 +104,9 @@ fn client(
         )
         .coded(Code::KeyUnusable));
     }
-    let store = PkiStore::open(&prepared.data_dir.pki())
-        .map_err(|error| {
-            Failure::failed(format!("the certificate folders: {}", with_causes(&error))).coded(Code::PkiUnusable)
-        })?;
+    let store = PkiStore::open(&prepared.data_dir.pki()).map_err(|error| {
+        Failure::failed(format!("the certificate folders: {}", with_causes(&error))).coded(Code::PkiUnusable)
+    })?;
     let (client, handle) = heartbeat_client::build(heartbeat_client::Options {
         network: TokioNetwork,
         address,

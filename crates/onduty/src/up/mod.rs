@@ -23,8 +23,8 @@ use std::sync::Arc;
 use certificate_trust::{KeySources, OwnIdentity, PairKeys};
 use failover_core::{Identity, Mode, NodeName};
 use secrecy::SecretString;
-use service_kit::codes::Code;
 use service_kit::Clock;
+use service_kit::codes::Code;
 use service_kit::settings::{Loaded, NodeSettings};
 use service_kit::telemetry::Log;
 

@@ -63,25 +63,24 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.source)?;
         match (&self.key, &self.value) {
-            (key, _) if key.is_empty() => f.write_str(&self.rule)?,
-            (key, Some(value)) => write!(f, "`{key}` is {value}: {}", self.rule)?,
-            (key, None) => write!(f, "`{key}` {}", self.rule)?,
+            (key, _) if key.is_empty() => f.write_str(&self.rule),
+            (key, Some(value)) => write!(f, "`{key}` is {value}: {}", self.rule),
+            (key, None) => write!(f, "`{key}` {}", self.rule),
         }
-        write!(f, " [{}]", self.code)
     }
 }
 
-/// Everything that is wrong, at least one thing.
+/// Everything that is wrong, at least one thing. Shown with the code of each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
-            [only] => write!(f, "the settings cannot be used: {only}"),
+            [only] => write!(f, "the settings cannot be used: {only} [{}]", only.code),
             all => {
                 write!(f, "the settings cannot be used, {} problems:", all.len())?;
-                all.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+                all.iter().try_for_each(|problem| write!(f, "\n  {problem} [{}]", problem.code))
             }
         }
     }

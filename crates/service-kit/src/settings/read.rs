@@ -71,14 +71,7 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse(
-        &mut self,
-        code: Code,
-        path: &[String],
-        value: Option<String>,
-        rule: String,
-        source: Source,
-    ) {
+    fn refuse(&mut self, code: Code, path: &[String], value: Option<String>, rule: String, source: Source) {
         let key = path.join(".");
         self.failed.insert(key.clone());
         self.problems.push(Problem { code, key, value, rule, source });
@@ -183,7 +176,9 @@ impl Reader<'_> {
             }
             Err(rule) => {
                 let shown = field.show_wrong(value);
-                self.refuse(Code::BadValue, &path, Some(shown), rule, source);
+                let later = rule.contains("not in this version");
+                let code = if later { Code::NotInThisVersion } else { Code::BadValue };
+                self.refuse(code, &path, Some(shown), rule, source);
             }
         }
     }
