@@ -172,7 +172,8 @@ impl<N: Network> Test<'_, N> {
         } else {
             Finding {
                 step: "key",
-                verdict: TestVerdict::Failed,
+                // Measured once, it proves nothing: the session beside it may well stand.
+                verdict: TestVerdict::Warned,
                 code: Code::LinkSlow.as_str(),
                 found: format!(
                     "{found}, but TLS and proof took {} ms and the link has {} ms for them",

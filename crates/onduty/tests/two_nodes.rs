@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use test_support::{Pair, PairOptions, Signal};
+use test_support::{Node, Pair, PairOptions, Profile, Signal};
 
 /// As in the stories on real processes: far above what it takes, also on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn pair() -> Pair {
-    Pair::running(PairOptions::new(env!("CARGO_BIN_EXE_onduty")).manual())
+    Pair::running(PairOptions::new(env!("CARGO_BIN_EXE_onduty")).profile(Profile::Standard).manual())
 }
 
 #[test]
@@ -108,7 +108,9 @@ fn maintenance_set_on_one_node_holds_on_both_and_is_told_by_whom() {
 
 #[test]
 fn a_node_that_stands_still_is_told_from_one_that_is_not_there() {
-    let pair = pair();
+    let mut pair = Pair::prepare(PairOptions::new(env!("CARGO_BIN_EXE_onduty")));
+    pair.secondary.start();
+    pair.secondary.reaches("an answer", LIMIT, |_| true);
     pair.secondary.signal(Signal::SIGSTOP);
     for command in [&["status"][..], &["plugins", "list"], &["events"], &["maintenance", "off"], &["test"]] {
         let answer = pair.secondary.ask(command);
@@ -129,21 +131,24 @@ fn steps(answer: &str) -> BTreeMap<String, (String, String)> {
 fn the_link_is_tried_beside_the_running_session_without_anybody_noticing() {
     let mut pair = pair();
     let sessions = |pair: &Pair| pair.secondary.log().matches("a session was proved").count();
-    let before = sessions(&pair);
+    let events = |node: &Node| node.ask(&["events", "--json", "--limit", "1000"]).stdout;
+    let lost = |pair: &Pair| {
+        [&pair.primary, &pair.secondary].map(|node| events(node).matches("\"peer_disconnected\"").count())
+    };
+    let (before, lost_before) = (sessions(&pair), lost(&pair));
     for _ in 0..5 {
         let answer = pair.secondary.ask(&["test", "--json"]);
         assert_eq!(answer.code, Some(0), "{answer:?}");
         let steps = steps(&answer.stdout);
         assert_eq!(steps["trust"], ("warning".to_owned(), "unsafe_setting".to_owned()));
-        assert!(steps.iter().all(|(name, (verdict, _))| name == "trust" || verdict == "ok"), "{steps:?}");
+        // A busy machine may be slow, and is told so.
+        let well = |(verdict, code): &(String, String)| verdict == "ok" || code == "link_slow";
+        assert!(steps.iter().all(|(name, step)| name == "trust" || well(step)), "{steps:?}");
     }
     assert_eq!(sessions(&pair), before, "{}", pair.secondary.log());
     let status = pair.primary.status().unwrap();
     assert_eq!((status.redundancy(), status.rejected()), ("ready", 0), "{status:#?}");
-    for node in [&pair.primary, &pair.secondary] {
-        let events = node.ask(&["events", "--json", "--limit", "1000"]).stdout;
-        assert!(!events.contains("peer_disconnected"), "{events}");
-    }
+    assert_eq!(lost(&pair), lost_before, "nobody has lost anybody");
 
     pair.primary.kill_everything();
     let answer = pair.secondary.ask(&["test"]);

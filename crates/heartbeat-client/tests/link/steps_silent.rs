@@ -249,7 +249,7 @@ async fn a_peer_that_answers_too_late_for_the_link_is_told_from_a_silent_one() {
     let server = primary.serve().await;
     let steps = test(&secondary, slow_wire(server.address).await).await;
     let key = &steps[5];
-    assert_eq!((key.step, key.verdict, key.code), ("key", TestVerdict::Failed, "link_slow"), "{key:?}");
+    assert_eq!((key.step, key.verdict, key.code), ("key", TestVerdict::Warned, "link_slow"), "{key:?}");
     assert!(key.found.contains("the link has 200 ms"), "{key:?}");
     // It is judged to the end.
     assert!(steps[6..].iter().all(|step| step.verdict == TestVerdict::Passed), "{steps:#?}");
