@@ -1,7 +1,6 @@
 //! The connection test, step by step, against a peer that is right and one that is wrong in each way.
 
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use certificate_trust::TrustMode;
 use failover_core::{BootTime, Input, Mode, Role};
@@ -214,7 +213,7 @@ async fn a_peer_with_the_wrong_part_is_found_and_the_rest_is_compared_all_the_sa
 async fn what_does_not_fit_together_is_told_one_by_one() {
     use TestVerdict::{Failed, Warned};
     let (mut primary, mut secondary) = (Node::primary(), Node::secondary());
-    let an_hour_ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+    let an_hour_ahead = Clock::real().now().unix + 3600;
     primary.clock = Clock::simulated(BootTime::from_nanos(1), an_hour_ahead);
     primary.report.summary.version = "0.2.0".to_owned();
     primary.report.summary.project = "another".to_owned();

@@ -148,8 +148,7 @@ async fn mute() -> SocketAddr {
 }
 
 /// Does not even accept: its queue is full, so the kernel answers nobody any more. Lasts as long as what comes back.
-async fn deaf()
--> (SocketAddr, Vec<tokio::task::JoinHandle<std::io::Result<TcpStream>>>, tokio::net::TcpListener) {
+async fn deaf() -> (SocketAddr, Vec<tokio::task::JoinHandle<std::io::Result<TcpStream>>>, TcpListener) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
