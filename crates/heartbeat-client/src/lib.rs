@@ -12,6 +12,7 @@
 //! Every dial is a fresh socket, and one TLS connection carries one HTTP/2 connection with one call: a channel that
 //! reconnects by itself would swap the TLS connection, and with it the channel binding, under the session.
 
+mod compare;
 mod confirm;
 mod dial;
 mod failure;

@@ -106,8 +106,8 @@ impl<N> fmt::Debug for Client<N> {
 pub struct ClientHandle<N> {
     dialler: Arc<Dialler<N>>,
     trusts_all: bool,
-    limit: Duration,
-    interval: Duration,
+    dial_limit: Duration,
+    clock: Clock,
     one_test: Arc<Semaphore>,
     key_in_use: watch::Receiver<Option<KeySlot>>,
 }
@@ -117,8 +117,8 @@ impl<N> Clone for ClientHandle<N> {
         Self {
             dialler: Arc::clone(&self.dialler),
             trusts_all: self.trusts_all,
-            limit: self.limit,
-            interval: self.interval,
+            dial_limit: self.dial_limit,
+            clock: self.clock.clone(),
             one_test: Arc::clone(&self.one_test),
             key_in_use: self.key_in_use.clone(),
         }
@@ -139,21 +139,20 @@ impl<N: Network> ClientHandle<N> {
         let (steps, receiver) = mpsc::channel(test_steps::STEPS);
         let handle = self.clone();
         tokio::spawn(async move {
-            let closed = steps.clone();
             let test = async {
                 let _permit = handle.one_test.acquire().await;
                 let test = test_steps::Test {
                     dialler: &handle.dialler,
                     trusts_all: handle.trusts_all,
-                    limit: handle.limit,
-                    interval: handle.interval,
-                    steps,
+                    dial_limit: handle.dial_limit,
+                    clock: &handle.clock,
+                    steps: &steps,
                 };
                 test.run().await;
             };
             tokio::select! {
                 biased;
-                () = closed.closed() => {}
+                () = steps.closed() => {}
                 () = test => {}
             }
         });
@@ -185,8 +184,8 @@ pub fn build<N: Network>(options: Options<N>) -> (Client<N>, ClientHandle<N>) {
     let handle = ClientHandle {
         dialler: Arc::clone(&dialler),
         trusts_all: options.trusts_all,
-        limit: dial_limit(options.takeover_after),
-        interval: options.interval,
+        dial_limit: dial_limit(options.takeover_after),
+        clock: options.clock.clone(),
         one_test: Arc::new(Semaphore::new(1)),
         key_in_use: seen,
     };

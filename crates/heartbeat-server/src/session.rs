@@ -15,7 +15,7 @@ use std::time::Duration;
 use certificate_trust::ChannelBinding;
 use duty::Outgoing;
 use failover_core::{Input, SessionId};
-use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame};
+use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame, TestAnswer};
 use onduty_api::wire::heartbeat::v1::{SessionRequest, SessionResponse};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -138,7 +138,7 @@ async fn answer_test(shared: &Shared, mut ledger: Ledger, outbox: &Outbox) {
     let report = Arc::clone(&shared.link.outgoing().borrow().report);
     let beat = ledger.next(shared.clock.boot(), (*report).clone());
     // Err: the tester has left.
-    let _ = outbox.send(Ok(ListenFrame::Beat(Box::new(beat)).into())).await;
+    let _ = outbox.send(Ok(TestAnswer::frame(beat, shared.clock.unix_millis()))).await;
 }
 
 fn stopping() -> Status {

@@ -7,6 +7,7 @@ use duty::OperatorHandle;
 use failover_core::{BootTime, Event, EventCode, Input, RequestId, Severity, State, View};
 use journal::{Health, JournalHandle};
 use onduty_api::caller::caller;
+use onduty_api::errors::with_reason;
 use onduty_api::failover::{PluginStatus, StatusParts, WallAnchor};
 use onduty_api::wire::failover::v1 as wire;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverService;
@@ -15,10 +16,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::requests::{Asked, answered, ask, ask_and_see, request_id, wait_for};
 
+/// The reason of a refusal by the machine, for machines.
+const REFUSED: &str = "REQUEST_REFUSED";
 /// A watcher gets at most ten statuses in a second.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
 /// The longest silence of a watch, when the watcher does not say.
@@ -90,7 +93,7 @@ impl FailoverService for Failover {
         let view = Arc::clone(&self.operators.view().borrow());
         let joins = self.asked.knows(&request) || under_way(&view, &request);
         if let Some(why) = view.switchover_blocked.as_ref().filter(|_| !joins) {
-            return Err(Status::failed_precondition(why.clone()));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, why.clone()));
         }
         if check_only {
             return Ok(Response::new(wire::SwitchoverResponse {
@@ -175,7 +178,7 @@ impl FailoverService for Failover {
             }
         };
         if event.code == EventCode::RequestRefused {
-            return Err(Status::failed_precondition(event.sentence));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, event.sentence));
         }
         Ok(Response::new(wire::TakeOverResponse { sentence: event.sentence }))
     }
@@ -236,10 +239,10 @@ impl Failover {
         event: Event,
     ) -> Result<Response<wire::SwitchoverResponse>, Status> {
         if event.code == EventCode::RequestRefused {
-            return Err(Status::failed_precondition(event.sentence));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, event.sentence));
         }
         if event.code != EventCode::HandoverDone {
-            return Err(Status::aborted(event.sentence));
+            return Err(with_reason(Code::Aborted, "HANDOVER_FAILED", event.sentence));
         }
         let gap = event.measures.outage_ms.map(Duration::from_millis);
         Ok(Response::new(wire::SwitchoverResponse {

@@ -218,6 +218,7 @@ impl From<Beat> for wire::Beat {
             stamp_ns: beat.stamp.as_nanos(),
             echo_ns: beat.echo.map(BootTime::as_nanos),
             report: Some(beat.report.into()),
+            unix_ms: None,
         }
     }
 }
@@ -392,6 +393,41 @@ impl Ledger {
     }
 }
 
+/// The one beat that answers a connection test, with the wall clock that no other beat carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestAnswer {
+    /// What the listening node says of itself.
+    pub report: Report,
+    /// Its wall clock, in milliseconds since 1970; `None` from a version that does not tell it.
+    pub unix_ms: Option<u64>,
+}
+
+impl TestAnswer {
+    /// The frame that the listening node sends.
+    #[must_use]
+    pub fn frame(beat: Beat, unix_ms: u64) -> wire::SessionResponse {
+        let beat = wire::Beat { unix_ms: Some(unix_ms), ..beat.into() };
+        wire::SessionResponse { frame: Some(wire::session_response::Frame::Beat(beat)) }
+    }
+
+    /// Reads the frame; `None` when it is another one than a beat.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty or breaks a rule.
+    pub fn read(response: wire::SessionResponse) -> Result<Option<Self>, Invalid> {
+        use wire::session_response::Frame;
+        match required("frame", response.frame)? {
+            Frame::Beat(beat) => {
+                let unix_ms = beat.unix_ms;
+                let beat = Beat::try_from(beat).map_err(|e| e.within("beat"))?;
+                Ok(Some(Self { report: beat.report, unix_ms }))
+            }
+            Frame::Challenge(_) | Frame::Proof(_) => Ok(None),
+        }
+    }
+}
+
 /// How a step of a connection test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestVerdict {
@@ -399,7 +435,7 @@ pub enum TestVerdict {
     Passed,
     /// It works, but.
     Warned,
-    /// It does not work; later steps are not tried.
+    /// It does not work; steps that rest on it are not tried.
     Failed,
     /// Not tried, because an earlier step failed.
     Skipped,
@@ -408,10 +444,14 @@ pub enum TestVerdict {
 /// One step of a connection test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestStep {
-    /// Which: address, name, tcp, tls, trust, key, role, timing, version, project.
+    /// The address that is tried.
+    pub address: String,
+    /// Which: address, name, tcp, tls, trust, key, role, timing, version, clock, project.
     pub step: &'static str,
     /// How it ended.
     pub verdict: TestVerdict,
+    /// What is wrong, for machines and for the manual; empty when nothing is.
+    pub code: &'static str,
     /// What was found, as a sentence.
     pub found: String,
     /// How to mend it; empty when there is nothing to mend.
@@ -435,6 +475,8 @@ impl From<TestStep> for wire::TestResponse {
             found: step.found,
             hint: step.hint,
             took: Some(to_duration(step.took)),
+            code: step.code.to_owned(),
+            address: step.address,
         }
     }
 }

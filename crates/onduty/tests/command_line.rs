@@ -99,6 +99,7 @@ fn a_key_is_made_for_its_owner_alone_and_never_overwritten() {
     let again = onduty(&arguments);
     assert_eq!(code(&again), 1);
     assert!(complaint(&again).contains("exists already"), "{again:?}");
+    assert!(complaint(&again).ends_with("[key_file_exists]\n"), "{again:?}");
     assert_eq!(fs::read_to_string(&path).unwrap(), key);
     let shown = onduty(&["key", "generate", "--print"]);
     assert!(printed(&shown).starts_with("odk1_") && printed(&shown).lines().count() == 1, "{shown:?}");
@@ -127,6 +128,7 @@ fn without_a_node_every_command_says_so_with_its_own_code() {
             let output = onduty(&arguments);
             assert_eq!(code(&output), 4, "{arguments:?}: {output:?}");
             assert!(complaint(&output).contains(why), "{arguments:?}: {output:?}");
+            assert!(complaint(&output).ends_with("[no_node]\n"), "{arguments:?}: {output:?}");
         }
     }
 }
@@ -144,6 +146,27 @@ fn bad_settings_are_all_told_with_where_they_came_from() {
         }
     }
     assert_eq!(code(&onduty(&["config", "check", "--config", "/no/such/file.toml"])), 3);
+}
+
+#[test]
+fn a_setting_of_a_later_version_and_one_that_is_missing_are_told_apart() {
+    let (folder, file) = settings(free_port(), "[arbitration.etcd]\nendpoints = []\n");
+    let later = onduty(&["config", "check", "--config", &file]);
+    assert_eq!(code(&later), 3, "{later:?}");
+    assert!(
+        complaint(&later).contains("`arbitration.etcd` is not in this version [not_in_this_version]"),
+        "{later:?}"
+    );
+    let text = format!(
+        "[node]\nname = \"b\"\n[redundancy]\nmode = \"secondary\"\nkey_file = \"{}\"\n",
+        folder.path().join("pair.key").display()
+    );
+    fs::write(&file, text).unwrap();
+    let missing = complaint(&onduty(&["config", "check", "--config", &file]));
+    for key in ["redundancy.secondary.address", "redundancy.secondary.trust"] {
+        let line = missing.lines().find(|line| line.contains(&format!("`{key}` is missing"))).unwrap();
+        assert!(line.ends_with("[missing_key]"), "each problem has its code: {missing}");
+    }
 }
 
 #[test]
@@ -176,7 +199,7 @@ fn up_names_a_port_that_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let (_folder, file) = settings(port, "");
-    up_fails(&file, 1, &["in use", "node.listen", &port.to_string()]);
+    up_fails(&file, 1, &["in use", "node.listen", &port.to_string(), "[port_unusable]"]);
 }
 
 #[test]
@@ -197,7 +220,7 @@ fn up_names_what_is_wrong_with_the_key() {
 fn up_names_a_data_directory_that_cannot_be_used() {
     let (folder, file) = settings(free_port(), "");
     fs::write(folder.path().join("data"), "a file is in the way").unwrap();
-    up_fails(&file, 1, &["node.data_dir"]);
+    up_fails(&file, 1, &["node.data_dir", "[data_dir_unusable]"]);
 }
 
 #[test]
@@ -207,7 +230,7 @@ fn up_refuses_a_data_directory_in_use() {
     fs::create_dir(&data).unwrap();
     let lock = fs::File::create(data.join("lock")).unwrap();
     lock.lock().unwrap();
-    up_fails(&file, 1, &["another onduty runs", "node.data_dir"]);
+    up_fails(&file, 1, &["another onduty runs", "node.data_dir", "[data_dir_in_use]"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 pub mod atomic_file;
 mod clock;
+pub mod codes;
 pub mod descriptor;
 pub mod exit;
 pub mod guard_line;

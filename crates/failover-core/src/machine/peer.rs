@@ -358,21 +358,7 @@ impl Machine {
             Role::Primary => (own, report.timings),
             Role::Secondary => (report.timings, own),
         };
-        let interval = secondary.interval;
-        if interval >= primary.takeover_after {
-            return Some(format!(
-                "`redundancy.secondary.interval` ({interval:?}) must be shorter than the primary's \
-                 `redundancy.primary.timeout` ({:?})",
-                primary.takeover_after
-            ));
-        }
-        let no_room = |contender, takeover_after| {
-            timing::guard_deadline_against(contender, interval, takeover_after)
-                .err()
-                .map(|none| none.to_string())
-        };
-        no_room(Role::Secondary, secondary.takeover_after)
-            .or_else(|| no_room(Role::Primary, primary.takeover_after))
+        timing::misfit(&primary, &secondary)
     }
 
     /// The link is silent for long enough, or was from the start: says so, and says when it is back.

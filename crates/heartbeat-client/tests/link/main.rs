@@ -12,6 +12,7 @@ mod refusal;
 mod relay;
 mod session;
 mod steps;
+mod steps_silent;
 mod stranger;
 mod support;
 mod tombstone;

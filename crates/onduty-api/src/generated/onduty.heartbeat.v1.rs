@@ -132,6 +132,10 @@ pub struct Beat {
     /// What the sender says of itself.
     #[prost(message, optional, tag = "4")]
     pub report: ::core::option::Option<super::super::types::v1::NodeReport>,
+    /// The sender's wall clock in milliseconds since 1970. Only in the one beat that answers a connection test, which
+    /// compares the two clocks; nothing else reads it. Unset everywhere else, and by versions that do not know it.
+    #[prost(uint64, optional, tag = "5")]
+    pub unix_ms: ::core::option::Option<u64>,
 }
 /// A connection test.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -139,7 +143,7 @@ pub struct TestRequest {}
 /// One step of a connection test.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TestResponse {
-    /// The step: address, name, tcp, tls, trust, key, role, timing, version, project.
+    /// The step: address, name, tcp, tls, trust, key, role, timing, version, clock, project.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     /// How it ended.
@@ -151,9 +155,15 @@ pub struct TestResponse {
     /// How to mend it; empty when there is nothing to mend.
     #[prost(string, tag = "4")]
     pub hint: ::prost::alloc::string::String,
-    /// How long it took.
+    /// How long it took, and for a failed step how long it waited.
     #[prost(message, optional, tag = "5")]
     pub took: ::core::option::Option<::prost_types::Duration>,
+    /// What is wrong, for machines and for the manual; empty when nothing is.
+    #[prost(string, tag = "6")]
+    pub code: ::prost::alloc::string::String,
+    /// The address that is tried. Steps of one address come together.
+    #[prost(string, tag = "7")]
+    pub address: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `TestResponse`.
 pub mod test_response {
@@ -177,7 +187,7 @@ pub mod test_response {
         Passed = 1,
         /// It works, but.
         Warned = 2,
-        /// It does not work; later steps are not tried.
+        /// It does not work; steps that rest on it are not tried.
         Failed = 3,
         /// Not tried, because an earlier step failed.
         Skipped = 4,

@@ -6,7 +6,7 @@ use onduty_api::wire::failover::v1::{LinkVerdict, NodeStatus, PeerStatus, Redund
 use onduty_api::wire::types::v1::{Mode, NodeReport, Severity};
 
 use crate::commands::{plugins, render};
-use crate::output::{Colour, paint, span};
+use crate::output::{Colour, coded, paint, span};
 
 /// The whole picture.
 pub(crate) fn status(status: &NodeStatus) -> String {
@@ -43,7 +43,7 @@ pub(crate) fn status(status: &NodeStatus) -> String {
             format!(
                 "{} {}",
                 paint(colour, &format!("{}:", render::severity(warning.severity()))),
-                warning.sentence
+                coded(&warning.sentence, &warning.code)
             )
         }));
     }

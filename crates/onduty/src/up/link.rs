@@ -9,6 +9,7 @@ use failover_core::Mode;
 use heartbeat_client::{Client, TokioNetwork};
 use heartbeat_server::Server;
 use management::{ConnectionTest, NoAddress};
+use service_kit::codes::Code;
 use service_kit::settings::{ChannelBindingMode, PeerAddress, Trust};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -111,7 +112,8 @@ fn client(
         return Err(Failure::settings(
             "`redundancy.secondary.trust` is \"all\", which needs a generated key: a passphrase could be guessed from \
              what a false primary sees. Make one with `onduty key generate`, or use trust = \"store\"",
-        ));
+        )
+        .coded(Code::KeyUnusable));
     }
     let (client, handle) = heartbeat_client::build(heartbeat_client::Options {
         network: TokioNetwork,

@@ -27,6 +27,7 @@ use certificate_trust::{KeySources, PairKeys, TrustFolders};
 use failover_core::{Identity, Mode, NodeName};
 use secrecy::SecretString;
 use service_kit::Clock;
+use service_kit::codes::Code;
 use service_kit::settings::{Loaded, NodeSettings};
 use service_kit::telemetry::Log;
 
@@ -136,7 +137,7 @@ pub(crate) fn keys(settings: &NodeSettings) -> Result<Option<Arc<PairKeys>>, Fai
     };
     PairKeys::load(sources)
         .map(|keys| Some(Arc::new(keys)))
-        .map_err(|error| Failure::settings(with_causes(&error)))
+        .map_err(|error| Failure::settings(with_causes(&error)).coded(Code::KeyUnusable))
 }
 
 /// What the node's own certificate is made for: its name, the host's, and every address of the machine, so that a

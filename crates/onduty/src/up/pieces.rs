@@ -15,6 +15,7 @@ use management::ConnectionTest;
 use onduty_api::failover::PluginStatus;
 use plugin_supervisor::{Leftovers, Supervisor, SupervisorHandle};
 use service_kit::Clock;
+use service_kit::codes::Code;
 use service_kit::ports::{DriverPort, SupervisorPort};
 use service_kit::settings::{Loaded, NodeSettings};
 use tokio::sync::watch;
@@ -172,6 +173,7 @@ pub(crate) fn no_port(address: SocketAddr, error: &io::Error) -> Failure {
     } else {
         format!("the address {address} (`node.listen`) cannot be used: {error}")
     })
+    .coded(Code::PortUnusable)
 }
 
 /// Another descriptor of the listening socket, for the guard.

@@ -70,7 +70,10 @@ pub(crate) fn own(
     clock: &Clock,
 ) -> Result<OwnIdentity, Failure> {
     OwnIdentity::open_or_create(&data_dir.pki(), &certificate_names(settings), clock.now().unix)
-        .map_err(|error| Failure::settings(format!("this node's certificate: {}", with_causes(&error))))
+        .map_err(|error| {
+            Failure::settings(format!("this node's certificate: {}", with_causes(&error)))
+                .coded(Code::PkiUnusable)
+        })
 }
 
 /// The folders, read once.
@@ -87,8 +90,9 @@ pub(crate) fn folders(
 }
 
 fn store(data_dir: &DataDir) -> Result<PkiStore, Failure> {
-    PkiStore::open(&data_dir.pki())
-        .map_err(|error| Failure::failed(format!("the certificate folders: {}", with_causes(&error))))
+    PkiStore::open(&data_dir.pki()).map_err(|error| {
+        Failure::failed(format!("the certificate folders: {}", with_causes(&error))).coded(Code::PkiUnusable)
+    })
 }
 
 /// The folders for the command line, without a node.

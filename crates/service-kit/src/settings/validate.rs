@@ -13,6 +13,7 @@ use super::node::{ChannelBindingMode, NodeSettings, Trust};
 use super::problem::{Problem, Source};
 use super::value::show_duration;
 use super::{read, validate_plugins};
+use crate::codes::Code;
 
 /// A key with fewer bytes can be guessed.
 const SHORTEST_KEY: usize = 16;
@@ -58,13 +59,15 @@ impl Check<'_> {
         let value = read::effective(self.settings, self.sources).into_iter().find(|e| e.key == key);
         let source = self.sources.get(key).cloned().unwrap_or(Source::Default);
         let value = value.and_then(|effective| effective.value);
-        self.verdict.problems.push(Problem { key: key.to_owned(), value, rule: rule.into(), source });
+        let (code, key) = (code_of(key), key.to_owned());
+        self.verdict.problems.push(Problem { code, key, value, rule: rule.into(), source });
     }
 
     /// `key` is missing.
     fn missing(&mut self, key: &str, rule: impl Into<String>) {
         let source = self.sources.get("redundancy.mode").cloned().unwrap_or(Source::Default);
-        self.verdict.problems.push(Problem { key: key.to_owned(), value: None, rule: rule.into(), source });
+        let (code, key) = (Code::MissingKey, key.to_owned());
+        self.verdict.problems.push(Problem { code, key, value: None, rule: rule.into(), source });
     }
 
     fn warn(&mut self, sentence: impl Into<String>) {
@@ -303,6 +306,17 @@ impl Check<'_> {
             let rule = "must be `error`, `warn`, `info`, `debug`, `trace`, or directives such as \"info,duty=debug\"";
             self.wrong("log.level", rule);
         }
+    }
+}
+
+/// What a broken rule is about, by the key that is named.
+fn code_of(key: &str) -> Code {
+    match key.rsplit('.').next() {
+        Some("key" | "key_file" | "previous_key_file") => Code::KeyUnusable,
+        Some("timeout" | "interval" | "takeover_after" | "takeover_confirm" | "startup_wait") => {
+            Code::BadTiming
+        }
+        Some(_) | None => Code::BadValue,
     }
 }
 

@@ -59,7 +59,7 @@ fn types_are_found_by_the_target_never_by_the_text() {
     assert_eq!(
         loaded.unwrap_err().to_string(),
         "the settings cannot be used: variable ONDUTY_PLUGINS__BRIDGE__READY__WITHIN: `plugins.bridge.ready.within` is \
-         given both as a single value and as a table: give it once"
+         given both as a single value and as a table: give it once [bad_value]"
     );
     let loaded = Place::with("[node]\nname = 'a'\n[redundancy]\nmode = 'primary'")
         .variable("ONDUTY_REDUNDANCY__KEY", "01234567890123456789")
@@ -174,7 +174,7 @@ fn files_that_are_no_settings() {
     let path = folder.path().join("missing.toml");
     let error = load(&LoadOptions { file: Some(path.clone()), ..LoadOptions::default() }).unwrap_err();
     let expected = format!(
-        "the settings cannot be used: {}: cannot be read: No such file or directory (os error 2)",
+        "the settings cannot be used: {}: cannot be read: No such file or directory (os error 2) [settings_unreadable]",
         path.display()
     );
     assert_eq!(error.to_string(), expected);
@@ -231,7 +231,7 @@ fn a_variable_that_is_not_utf8_is_said() {
     let error = load(&LoadOptions { environment, ..LoadOptions::default() }).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the settings cannot be used: variable ONDUTY_NODE__NAME: `node.name` is not UTF-8"
+        "the settings cannot be used: variable ONDUTY_NODE__NAME: `node.name` is not UTF-8 [bad_value]"
     );
 }
 
