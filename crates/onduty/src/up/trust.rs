@@ -15,6 +15,7 @@ use certificate_trust::{
 use failover_core::{EventCode, Severity};
 use journal::JournalHandle;
 use service_kit::Clock;
+use service_kit::codes::Code;
 use service_kit::settings::{Loaded, NodeSettings, Trust as TrustSetting};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
