@@ -31,8 +31,7 @@ mod startup;
 mod storage;
 
 use test_support::{
-    Node, PATIENCE, Pair, PairOptions, SLACK, at_most, ms_between, one_at_a_time, runs_again, undisturbed,
-    until,
+    Node, PATIENCE, PairOptions, SLACK, at_most, one_at_a_time, runs_again, undisturbed, until,
 };
 
 /// A pair of the program under test.
