@@ -1,6 +1,7 @@
 //! Random lives, see `simulation::chaos`; and that they can fail: each machine that breaks one rule is caught.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use failover_core::Rules;
 use simulation::chaos::{Plan, Weather, live, seed_fails};
@@ -61,7 +62,9 @@ fn is_caught(name: &str, rules: Rules) {
     let caught = seed_fails(1..=CAUGHT_WITHIN, Some(rules));
     let (seed, lived, failure) =
         caught.unwrap_or_else(|| panic!("{name}: not caught within {CAUGHT_WITHIN} lives"));
-    println!("{name}: caught by seed {seed}, life {lived}: {}", failure.lines().next().unwrap_or_default());
+    // Written past the capture of the test runner, as the number of seeds is.
+    let why = failure.lines().next().unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "{name}: caught by seed {seed}, life {lived}: {why}");
     let right = seed_fails([seed], None);
     assert_eq!(right, None, "the right machine fails on that seed, too");
 }
