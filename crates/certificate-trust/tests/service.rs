@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use certificate_trust::service::{self, BundleFollower, FollowOptions, Following, Notice, Options};
-use certificate_trust::{Bundle, Fingerprint, Kept, TrustFolders, TrustKeeper as _, Unknown};
+use certificate_trust::{Bundle, Fingerprint, Kept, TrustFolders, Unknown};
 use onduty_api::errors::reason;
 use onduty_api::trust::{BundleNews, MAX_BUNDLE_MESSAGE, MAX_REQUEST};
 use onduty_api::unix_channel;
@@ -115,7 +115,7 @@ async fn a_watcher_gets_the_truth_at_once_and_after_every_change_with_the_notice
     let second = next(&mut watch).await;
     // The notice and the bundle may come in two answers.
     let second = if second.bundle.pinned.is_empty() { next(&mut watch).await } else { second };
-    assert_eq!(second.bundle.pinned, [peer.clone()]);
+    assert_eq!(second.bundle.pinned, std::slice::from_ref(&peer));
     assert_eq!(second.instance, first.instance);
     let notice = second.notices.last().unwrap();
     assert!(notice.sentence.contains(&Fingerprint::of(&peer).to_string()), "{notice:?}");
@@ -309,7 +309,11 @@ async fn a_follower_finds_the_service_keeps_the_last_bundle_without_it_and_finds
     service.stop().await;
     let why = followed.away(true).await.unwrap();
     assert!(why.contains("judged by what it said last"), "{why}");
-    assert_eq!(followed.following.bundles.borrow().pinned, [peer.clone()], "the last bundle stays");
+    assert_eq!(
+        followed.following.bundles.borrow().pinned,
+        std::slice::from_ref(&peer),
+        "the last bundle stays"
+    );
 
     service.node.trust(&Node::new(&["node-c"]));
     service.start();

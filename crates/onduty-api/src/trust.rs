@@ -54,6 +54,9 @@ const PATH: usize = 4096;
 /// Names of one certificate in an answer.
 const NAMES: usize = 16;
 
+/// A chain in DER, and the private key of its first certificate.
+pub type OwnBytes = (Vec<Vec<u8>>, Zeroizing<Vec<u8>>);
+
 /// Everything that a node needs for TLS, as bytes; the fields are those of [`wire::Bundle`].
 #[derive(Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is documented in the proto file")]
@@ -61,7 +64,7 @@ pub struct BundleBytes {
     pub revision: u64,
     pub unusable: Option<String>,
     /// The chain and the key of its first certificate.
-    pub own: Option<(Vec<Vec<u8>>, Zeroizing<Vec<u8>>)>,
+    pub own: Option<OwnBytes>,
     pub pinned: Vec<Vec<u8>>,
     pub issuers: Vec<Vec<u8>>,
     pub intermediates: Vec<Vec<u8>>,
@@ -222,8 +225,6 @@ fn crls(all: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Invalid> {
     all.iter().try_for_each(|der| whole("crls", der, MAX_CRL))?;
     Ok(all)
 }
-
-type OwnBytes = (Vec<Vec<u8>>, Zeroizing<Vec<u8>>);
 
 /// Both or neither.
 fn own(chain: Vec<Vec<u8>>, key: Zeroizing<Vec<u8>>) -> Result<Option<OwnBytes>, Invalid> {
