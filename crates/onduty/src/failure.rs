@@ -46,6 +46,11 @@ impl Failure {
         Self::new(Exit::Settings, message)
     }
 
+    /// It cannot be done now.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(Exit::Refused, message).told("request_refused")
+    }
+
     /// No node answers.
     pub(crate) fn no_node(message: impl Into<String>) -> Self {
         Self::new(Exit::Unreachable, message).coded(Code::NoNode)
@@ -53,7 +58,8 @@ impl Failure {
 
     /// The same, with what it is about in front.
     pub(crate) fn about(self, what: &str) -> Self {
-        Self { code: self.code, message: format!("{what}: {}", self.message) }
+        let message = format!("{what}: {}", self.message);
+        Self { message, ..self }
     }
 
     /// Says it on the standard error and gives the exit code.
