@@ -149,6 +149,9 @@ pub struct Summary {
 pub struct Report {
     /// Who speaks.
     pub identity: Identity,
+    /// Grows with every change of the report in one run of the node: over two paths an older report may arrive after a
+    /// newer one, and two with the same number say the same.
+    pub revision: u64,
     /// The configured role; for mode `deactivated` the last one.
     pub role: Role,
     /// The configured mode.

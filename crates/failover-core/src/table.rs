@@ -47,7 +47,7 @@ pub const fn kind(input: &Input) -> &'static str {
         Input::SessionProved { .. } => "SessionProved",
         Input::BeatArrived { .. } => "BeatArrived",
         Input::SessionEnded { .. } => "SessionEnded",
-        Input::DialFinished(_) => "DialFinished",
+        Input::DialFinished { .. } => "DialFinished",
         Input::RefusalConfirmed => "RefusalConfirmed",
         Input::TombstoneRead { .. } => "TombstoneRead",
         Input::TombstoneArmed { .. } => "TombstoneArmed",
