@@ -46,6 +46,7 @@ pub(crate) fn report(role: Role, number: u8) -> Report {
             instance: InstanceId([number; 16]),
             name: NodeName::try_from(format!("node-{number}")).unwrap(),
         },
+        revision: 0,
         role,
         mode,
         state: State::Standby,
@@ -165,7 +166,7 @@ impl Node {
         let address: PeerAddress = address.parse().unwrap();
         heartbeat_client::build(heartbeat_client::Options {
             network: TokioNetwork,
-            address,
+            addresses: address.into(),
             connector: self.connector(),
             trusts_all: self.trust == TrustMode::All,
             keys: Arc::clone(&self.keys),
@@ -225,7 +226,7 @@ impl Node {
     /// The outcome of a dial; a proved session instead is a failure.
     pub(crate) async fn dialled(&mut self) -> DialOutcome {
         self.told("the end of a dial", |input| match input {
-            Input::DialFinished(outcome) => Some(outcome),
+            Input::DialFinished { outcome, .. } => Some(outcome),
             Input::SessionProved { .. } => panic!("a session was proved"),
             _ => None,
         })

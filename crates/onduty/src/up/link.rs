@@ -9,7 +9,7 @@ use failover_core::Mode;
 use heartbeat_client::{Client, TokioNetwork};
 use heartbeat_server::Server;
 use management::{ConnectionTest, NoAddress};
-use service_kit::settings::{ChannelBindingMode, PeerAddress, Trust};
+use service_kit::settings::{ChannelBindingMode, PeerAddress, PeerAddresses, Trust};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -36,9 +36,11 @@ pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle
     let server = Some(server(prepared, listener, Arc::clone(keys), link.clone())?);
     // One file may serve both nodes: then the primary finds its own address here, and there is nothing to look for.
     let dials = redundancy.mode == Mode::Secondary;
-    match redundancy.secondary.address.clone().filter(|address| dials || !is_own(prepared, address)) {
-        Some(address) => {
-            let (client, test) = client(prepared, address, Arc::clone(keys), link)?;
+    let is_peer =
+        |addresses: &PeerAddresses| dials || !addresses.all().iter().any(|address| is_own(prepared, address));
+    match redundancy.secondary.address.clone().filter(is_peer) {
+        Some(addresses) => {
+            let (client, test) = client(prepared, addresses, Arc::clone(keys), link)?;
             // Two primaries would never hear of each other if both only listened.
             let client = if dials { client } else { client.as_check(prepared.own.fingerprint()) };
             Ok(Link { server, client: Some(client), test })
@@ -84,7 +86,7 @@ fn server(
 
 fn client(
     prepared: &Prepared,
-    address: PeerAddress,
+    addresses: PeerAddresses,
     keys: Arc<PairKeys>,
     link: LinkHandle,
 ) -> Result<(Client<TokioNetwork>, ConnectionTest), Failure> {
@@ -106,7 +108,7 @@ fn client(
         .map_err(|error| Failure::failed(format!("the certificate folders: {}", with_causes(&error))))?;
     let (client, handle) = heartbeat_client::build(heartbeat_client::Options {
         network: TokioNetwork,
-        address,
+        addresses,
         connector: Connector::new(mode, store, prepared.clock.clone()),
         trusts_all: mode == TrustMode::All,
         keys,

@@ -10,6 +10,7 @@
 //!
 //! The rows of `schema.rs` are the one list of keys: loader, checker and `docs/configuration.md` go by it.
 
+mod address;
 mod convert;
 mod forecast;
 mod layers;
@@ -33,9 +34,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use forecast::{Fault, Forecast, forecast};
+pub use address::{PeerAddress, PeerAddresses};
 pub use node::{
     ArbitrationSettings, ChannelBindingMode, Confirm, ContainmentMode, DEFAULT_PORT, Failback, Flap,
-    LogFormat, LogSettings, Node, NodeSettings, PeerAddress, Primary, Profile, Redundancy, Secondary,
+    LogFormat, LogSettings, Node, NodeSettings, Primary, Profile, Redundancy, Secondary,
     SupervisorSettings, Trust,
 };
 pub use plugin::{
