@@ -15,7 +15,7 @@ use failover_core::{
 use heartbeat_client::{Client, ClientHandle, TokioNetwork};
 use heartbeat_server::ServerHandle;
 use service_kit::Clock;
-use service_kit::settings::PeerAddress;
+use service_kit::settings::{PeerAddress, PeerAddresses};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -164,9 +164,16 @@ impl Node {
 
     pub(crate) fn client_of(&self, address: &str) -> (Client<TokioNetwork>, ClientHandle<TokioNetwork>) {
         let address: PeerAddress = address.parse().unwrap();
+        self.client_over(address.into())
+    }
+
+    pub(crate) fn client_over(
+        &self,
+        addresses: PeerAddresses,
+    ) -> (Client<TokioNetwork>, ClientHandle<TokioNetwork>) {
         heartbeat_client::build(heartbeat_client::Options {
             network: TokioNetwork,
-            addresses: address.into(),
+            addresses,
             connector: self.connector(),
             trusts_all: self.trust == TrustMode::All,
             keys: Arc::clone(&self.keys),

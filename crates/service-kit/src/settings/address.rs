@@ -74,6 +74,29 @@ impl std::str::FromStr for PeerAddress {
 pub struct PeerAddresses(Vec<PeerAddress>);
 
 impl PeerAddresses {
+    /// From addresses in the order of the paths.
+    ///
+    /// # Errors
+    ///
+    /// The rule that they break, as a sentence: there are none or too many, or two are the same.
+    pub fn new(addresses: Vec<PeerAddress>) -> Result<Self, String> {
+        if addresses.is_empty() {
+            return Err(shape());
+        }
+        if addresses.len() > PathId::MOST {
+            return Err(format!("at most {} addresses are possible, one per network path", PathId::MOST));
+        }
+        for (n, address) in addresses.iter().enumerate() {
+            if let Some(first) = addresses.iter().take(n).position(|known| known == address) {
+                let (first, second) = (first + 1, n + 1);
+                return Err(format!(
+                    "addresses {first} and {second} are the same ({address}): each network path needs its own"
+                ));
+            }
+        }
+        Ok(Self(addresses))
+    }
+
     /// The addresses in the order of the paths.
     #[must_use]
     pub fn all(&self) -> &[PeerAddress] {
@@ -109,14 +132,11 @@ impl Setting for PeerAddresses {
     }
 
     fn read(&mut self, raw: Raw<'_>, _: Limits) -> Result<(), String> {
-        self.0 = match &written(raw)?[..] {
-            [] => return Err(shape()),
-            [only] => vec![only.parse()?],
-            several if several.len() > PathId::MOST => {
-                return Err(format!("at most {} addresses are possible, one per network path", PathId::MOST));
-            }
-            several => several_paths(several)?,
-        };
+        let texts = written(raw)?;
+        let number = |n: usize| if texts.len() > 1 { format!("address {}: ", n + 1) } else { String::new() };
+        let read = |(n, text): (usize, &String)| text.parse().map_err(|rule| format!("{}{rule}", number(n)));
+        let addresses = texts.iter().enumerate().map(read).collect::<Result<_, String>>()?;
+        *self = Self::new(addresses)?;
         Ok(())
     }
 
@@ -153,20 +173,4 @@ fn written(raw: Raw<'_>) -> Result<Vec<String>, String> {
             .and_then(|all| all.iter().map(|value| value.as_str().map(str::to_owned)).collect()),
     };
     listed.ok_or_else(shape)
-}
-
-fn several_paths(several: &[String]) -> Result<Vec<PeerAddress>, String> {
-    let mut all: Vec<PeerAddress> = Vec::new();
-    for (n, text) in several.iter().enumerate() {
-        let address: PeerAddress = text.parse().map_err(|rule| format!("address {}: {rule}", n + 1))?;
-        if let Some(first) = all.iter().position(|known| *known == address) {
-            return Err(format!(
-                "addresses {} and {} are the same ({address}): each network path needs its own",
-                first + 1,
-                n + 1
-            ));
-        }
-        all.push(address);
-    }
-    Ok(all)
 }
