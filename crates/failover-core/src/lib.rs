@@ -28,7 +28,8 @@ mod view;
 pub use effect::{DutyOrder, Effect};
 pub use event::{Event, EventCode, Measures, Severity, UnknownEventCode};
 pub use ids::{
-    Epoch, InstanceId, InvalidNodeName, InvalidPath, Mode, NodeId, NodeName, PathId, RequestId, Role, SessionId,
+    Epoch, InstanceId, InvalidNodeName, InvalidPath, Mode, NodeId, NodeName, PathId, RequestId, Role,
+    SessionId,
 };
 pub use input::{DialOutcome, Input, Licence, Via};
 pub use machine::{Machine, Now};

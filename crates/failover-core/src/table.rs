@@ -122,7 +122,10 @@ fn starting(kind: &str) -> Option<Cell> {
         "TakeoverRequested" => {
             cell(&[TakingOver], "taken by hand, unless the peer is alive with the duty or this node is unfit")
         }
-        "SessionProved" => cell(&[], "judged; an older session of the same path, or of an earlier run of the peer, is closed"),
+        "SessionProved" => cell(
+            &[],
+            "judged; an older session of the same path, or of an earlier run of the peer, is closed",
+        ),
         other => idle(other)?,
     })
 }
@@ -149,8 +152,11 @@ fn standby(kind: &str) -> Option<Cell> {
         "TakeoverRequested" => {
             cell(&[TakingOver], "taken by hand, unless the peer is alive with the duty or this node is unfit")
         }
-        "SessionProved" => cell(&[], "judged; an older session of the same path, or of an earlier run of the peer, is closed; a tombstone is void, \
-             unless another path has carried the link all the while"),
+        "SessionProved" => cell(
+            &[],
+            "judged; an older session of the same path, or of an earlier run of the peer, is closed; a tombstone is void, \
+             unless another path has carried the link all the while",
+        ),
         other => idle(other)?,
     })
 }

@@ -6,8 +6,8 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootTime, DutyOrder, Epoch, Fitness, Identity, Maintenance, Mode, PathId, Procedure, Report, Role, Severity,
-    State,
+    BootTime, DutyOrder, Epoch, Fitness, Identity, Maintenance, Mode, PathId, Procedure, Report, Role,
+    Severity, State,
 };
 
 /// One word for people.

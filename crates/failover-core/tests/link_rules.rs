@@ -28,12 +28,7 @@ fn prove(machine: &mut Machine, now: Now, session: u64, report: &Report) -> Vec<
 }
 
 /// Path (of two, unless it is the first of one) and session.
-fn prove_over(
-    machine: &mut Machine,
-    now: Now,
-    (path, session): (u8, u64),
-    report: &Report,
-) -> Vec<Effect> {
+fn prove_over(machine: &mut Machine, now: Now, (path, session): (u8, u64), report: &Report) -> Vec<Effect> {
     let path = PathId::try_from(path).unwrap();
     let input = Input::SessionProved {
         session: SessionId(session),
@@ -270,7 +265,9 @@ fn a_proof_over_one_path_does_not_lengthen_the_life_of_a_report_of_the_other() {
     prove_over(&mut machine, at(2900), (1, 3), &idle);
     wake_until(&mut machine, at(3500));
     let view = machine.view(at(3500));
-    assert!(view.redundancy.reason.contains("no longer answers") || view.redundancy.reason.contains("connect"));
+    assert!(
+        view.redundancy.reason.contains("no longer answers") || view.redundancy.reason.contains("connect")
+    );
     assert_eq!(machine.report().state, State::Starting, "a report that old is no ground to act");
 }
 

@@ -204,7 +204,8 @@ impl Pair {
         let one = &mut self.nodes[from];
         let Some(machine) = one.machine.as_ref().filter(|_| open && !one.frozen) else { return };
         one.sequence += 1;
-        let beat = Beat { sequence: one.sequence, stamp: now, echo: one.seen[path], report: machine.report() };
+        let beat =
+            Beat { sequence: one.sequence, stamp: now, echo: one.seen[path], report: machine.report() };
         // Over a single path the newest replaces what it overtakes; over two, an old one may stay behind on either.
         self.nodes[1 - from].inbox[path] = Some(BeatBox(Box::new(beat)));
     }
@@ -309,7 +310,8 @@ impl Model for Rules {
     fn actions(&self, state: &Pair, actions: &mut Vec<Action>) {
         let up = |node: usize| state.nodes[node].machine.is_some() && !state.nodes[node].frozen;
         // Without losses the latency is bounded: what can be delivered or dialled comes before time passes.
-        let idle = [0, 1].iter().all(|node| state.nodes[*node].inbox.iter().all(Option::is_none) || !up(*node));
+        let idle =
+            [0, 1].iter().all(|node| state.nodes[*node].inbox.iter().all(Option::is_none) || !up(*node));
         let linked = state.connected() || !up(0) || !up(1);
         if self.losses || (idle && linked) {
             actions.push(Action::Step);

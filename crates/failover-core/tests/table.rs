@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use failover_core::table::{self, KINDS};
 use failover_core::{
-    Beat, BootTime, DialOutcome, Epoch, Handover, HandoverReason, Input, Licence, Machine, Mode, Now,
-    PathId, RequestId, Role, SessionId, State, Via,
+    Beat, BootTime, DialOutcome, Epoch, Handover, HandoverReason, Input, Licence, Machine, Mode, Now, PathId,
+    RequestId, Role, SessionId, State, Via,
 };
 use pair::{Dice, World, ms};
 
@@ -78,7 +78,8 @@ fn from_peer(peer: &Machine, session: u64, now: Now) -> Vec<Input> {
         role: told.role,
         mode: told.mode,
     };
-    let mut inputs = vec![proved(session + 1, 0), proved(session.saturating_sub(1), 0), proved(session + 1, 1)];
+    let mut inputs =
+        vec![proved(session + 1, 0), proved(session.saturating_sub(1), 0), proved(session + 1, 1)];
     for state in State::ALL {
         let mut report = told.clone();
         report.state = state;

@@ -88,8 +88,7 @@ impl Hello {
             return Err(Invalid::new("min_version", "must not be above `max_version`"));
         }
         let path = u8::try_from(hello.path).ok().and_then(|path| PathId::try_from(path).ok());
-        let path =
-            path.ok_or_else(|| Invalid::new("path", format!("must be 0 to {}", PathId::MOST - 1)))?;
+        let path = path.ok_or_else(|| Invalid::new("path", format!("must be 0 to {}", PathId::MOST - 1)))?;
         let paths = usize::try_from(hello.paths).unwrap_or(usize::MAX);
         if paths > PathId::MOST {
             return Err(Invalid::new("paths", format!("must be at most {}", PathId::MOST)));

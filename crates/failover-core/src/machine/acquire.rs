@@ -9,8 +9,8 @@ use super::parts::{Grounds, Kind, words};
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
-    BootTime, Epoch, EventCode, FailbackMode, HandoverReason, LinkVerdict, Mode, Report, Role,
-    Severity, State, timing,
+    BootTime, Epoch, EventCode, FailbackMode, HandoverReason, LinkVerdict, Mode, Report, Role, Severity,
+    State, timing,
 };
 
 /// What the rules say to a node without the duty.

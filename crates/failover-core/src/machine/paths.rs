@@ -246,9 +246,8 @@ impl Machine {
     pub(super) fn carried_by_another(&self, now: Now, but: PathId, instance: InstanceId) -> bool {
         let same = self.peer.session.as_ref().is_some_and(|open| open.identity.instance == instance);
         let mut others = self.peer.paths.all.iter().enumerate().filter(|(index, _)| *index != but.index());
-        same && others.any(|(_, path)| {
-            path.alive().is_some_and(|alive| now.boot < alive + self.takeover_after())
-        })
+        same && others
+            .any(|(_, path)| path.alive().is_some_and(|alive| now.boot < alive + self.takeover_after()))
     }
 
     /// Something answers on a path in the place of a peer of which nothing else is heard, and cannot prove the key.

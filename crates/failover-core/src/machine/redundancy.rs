@@ -2,8 +2,8 @@
 
 use super::{Machine, Now};
 use crate::{
-    Arbitration, EventCode, FailbackMode, Fitness, LinkVerdict, Mode, PeerView, Redundancy, Role,
-    Severity, State, View, Warning, Word,
+    Arbitration, EventCode, FailbackMode, Fitness, LinkVerdict, Mode, PeerView, Redundancy, Role, Severity,
+    State, View, Warning, Word,
 };
 
 impl Machine {

@@ -118,8 +118,7 @@ impl World {
         self.sessions += 1;
         let id = self.sessions;
         let runs = [self.hosts[0].run, self.hosts[1].run];
-        let link =
-            Connection {
+        let link = Connection {
             path,
             open: [true; 2],
             sequence: [0; 2],

@@ -191,7 +191,8 @@ impl World {
     pub fn two_paths(&mut self) {
         self.paths = 2;
         for host in &mut self.hosts {
-            host.settings.paths = vec!["https://10.0.1.1:5001".to_owned(), "https://10.0.2.1:5001".to_owned()];
+            host.settings.paths =
+                vec!["https://10.0.1.1:5001".to_owned(), "https://10.0.2.1:5001".to_owned()];
         }
     }
 

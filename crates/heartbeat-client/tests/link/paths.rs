@@ -93,6 +93,8 @@ async fn refusals_are_confirmed_only_when_every_path_is_refused() {
         assert_eq!(path.await, second());
     }
     one.stop().await;
-    secondary.told("a confirmed refusal", |input| matches!(input, Input::RefusalConfirmed).then_some(())).await;
+    secondary
+        .told("a confirmed refusal", |input| matches!(input, Input::RefusalConfirmed).then_some(()))
+        .await;
     stop.cancel();
 }

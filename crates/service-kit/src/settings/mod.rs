@@ -33,12 +33,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use forecast::{Fault, Forecast, forecast};
 pub use address::{PeerAddress, PeerAddresses};
+pub use forecast::{Fault, Forecast, forecast};
 pub use node::{
     ArbitrationSettings, ChannelBindingMode, Confirm, ContainmentMode, DEFAULT_PORT, Failback, Flap,
-    LogFormat, LogSettings, Node, NodeSettings, Primary, Profile, Redundancy, Secondary,
-    SupervisorSettings, Trust,
+    LogFormat, LogSettings, Node, NodeSettings, Primary, Profile, Redundancy, Secondary, SupervisorSettings,
+    Trust,
 };
 pub use plugin::{
     DEFAULT_STAYS_UP, MOST_PLUGINS, OnNewEpoch, OnUnconfirmed, PluginDefinition, PluginKind, Preflight,

@@ -140,7 +140,8 @@ fn addresses() {
 
 #[test]
 fn addresses_of_several_network_paths() {
-    let in_file = loaded(&secondary("").replace("'https://a'", "['https://a', 'https://b:7', 'https://10.0.0.1']"));
+    let in_file =
+        loaded(&secondary("").replace("'https://a'", "['https://a', 'https://b:7', 'https://10.0.0.1']"));
     let wanted = "https://a:5001 and https://b:7 and https://10.0.0.1:5001";
     assert_eq!(in_file.settings.redundancy.secondary.address.unwrap().to_string(), wanted);
     let variable = |text: &str| {
