@@ -71,8 +71,10 @@ fn one_of_two_cables_cut_is_a_warning_and_no_more() {
     }
     for cable in [0, 1] {
         let _turn = alone();
-        let (pair, link) = pair(|options| options);
-        let disconnected = [&pair.primary, &pair.secondary].map(|node| events(node, "peer_disconnected"));
+        let (pair, link) = pair(|options| options.profile(Profile::Standard));
+        // A busy machine may have said one or the other while the pair started.
+        let said = |node: &Node| ["peer_disconnected", "path_lost"].map(|code| events(node, code));
+        let before_cut = [&pair.primary, &pair.secondary].map(said);
         let before = boot_ns();
         link.cut_cable(cable);
         for node in [&pair.primary, &pair.secondary] {
@@ -88,15 +90,18 @@ fn one_of_two_cables_cut_is_a_warning_and_no_more() {
             assert_eq!(links(&status), wanted, "{status:#?}");
             assert!(status.warning("path_lost").contains(&format!("path {} of 2", cable + 1)), "{status:#?}");
         }
-        quiet_for(Profile::Fast.timeout() * 3);
+        quiet_for(Profile::Standard.timeout());
         link.restore_cable(cable);
-        for (node, disconnected) in [&pair.primary, &pair.secondary].into_iter().zip(disconnected) {
+        for (node, [disconnected, lost]) in [&pair.primary, &pair.secondary].into_iter().zip(before_cut) {
             node.reaches("the end of the warning", PATIENCE, |status| {
                 !status.warns("path_lost") && links(status) == ["established", "established"]
             });
             tells(node, "path_back");
-            assert_eq!(events(node, "path_lost"), 1, "said once");
-            assert_eq!(events(node, "peer_disconnected"), disconnected);
+            assert_eq!(
+                said(node),
+                [disconnected, lost + 1],
+                "the path was said to be lost once, and nothing else"
+            );
         }
         undisturbed(&pair, before);
     }

@@ -48,11 +48,12 @@ async fn every_path_has_a_session_and_both_nodes_know_which() {
 
 #[tokio::test]
 async fn a_path_that_ends_is_dialled_again_and_the_other_goes_on() {
-    let (mut primary, mut secondary) = (Node::primary(), Node::secondary());
+    let (primary, mut secondary) = (Node::primary(), Node::secondary());
     let (one, two) = (primary.serve().await, primary.serve().await);
     let stop = dial(&secondary, [one.address, two.address]);
     let sessions = [proved(&mut secondary).await, proved(&mut secondary).await];
     let of = |path| sessions.iter().find(|(_, via)| via.path == path).unwrap().0;
+    let address = two.address;
     two.stop().await;
     assert_eq!(secondary.ended().await.0, of(second()));
     let refused = secondary.told("the dial of the second path", |input| match input {
@@ -70,9 +71,8 @@ async fn a_path_that_ends_is_dialled_again_and_the_other_goes_on() {
         _ => None,
     });
     assert_eq!(beats.await, first);
-    let _again = primary.serve_on(TcpListener::bind(two.address).await.unwrap());
+    let _again = primary.serve_on(TcpListener::bind(address).await.unwrap());
     assert_eq!(proved(&mut secondary).await.1.path, second());
-    let _ = &mut primary;
     stop.cancel();
 }
 
