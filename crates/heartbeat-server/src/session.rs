@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use certificate_trust::ChannelBinding;
 use duty::Outgoing;
-use failover_core::{Input, SessionId};
+use failover_core::{Input, SessionId, Via};
 use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame, TestAnswer};
 use onduty_api::wire::heartbeat::v1::{SessionRequest, SessionResponse};
 use tokio::sync::{mpsc, watch};
@@ -73,7 +73,7 @@ pub(crate) async fn run(
         Ok(proved) => {
             call.proved.cancel();
             drop(place);
-            shared.waiting.proved(from);
+            shared.waiting.proved(proved.hello.path, from);
             serve(&shared, &call, proved, &mut inbox, &outbox).await;
         }
         Err(Failure::Gone) => {}
@@ -106,8 +106,13 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
     let ticket = shared.link.begin_session();
     let session = ticket.id;
     let peer = hello.identity;
-    tracing::info!(peer = %peer.name, from = %call.peer, session = session.0, "a session was proved");
-    let told = shared.link.tell(Input::SessionProved { session, peer, role: hello.role, mode: hello.mode });
+    let remote = call.peer.ip().to_canonical().to_string();
+    let via = Via { path: hello.path, paths: hello.paths, remote };
+    tracing::info!(
+        peer = %peer.name, from = %call.peer, path = %via.path, session = session.0, "a session was proved"
+    );
+    let proved = Input::SessionProved { session, via, peer, role: hello.role, mode: hello.mode };
+    let told = shared.link.tell(proved);
     if told.await.is_err() {
         let _ = outbox.try_send(Err(stopping()));
         return;

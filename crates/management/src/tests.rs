@@ -64,6 +64,7 @@ fn settings() -> Settings {
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(3),
         takeover_after: None,
+        paths: Vec::new(),
         confirm_refusals: false,
         startup_wait: Duration::from_secs(3600),
         failback: FailbackMode::Automatic,

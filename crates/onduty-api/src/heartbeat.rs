@@ -11,7 +11,7 @@
 
 use core::time::Duration;
 
-use failover_core::{Beat, BootTime, Identity, Mode, Report, Role};
+use failover_core::{Beat, BootTime, Identity, Mode, PathId, Report, Role};
 use prost::Message;
 use thiserror::Error;
 
@@ -49,6 +49,10 @@ pub struct Hello {
     pub channel_bound: bool,
     /// A connection test: one beat, no session.
     pub test_only: bool,
+    /// Which of its network paths this is.
+    pub path: PathId,
+    /// How many it has: more than the number of `path`, and at most [`PathId::MOST`].
+    pub paths: usize,
 }
 
 impl Hello {
@@ -65,6 +69,8 @@ impl Hello {
             nonce: self.nonce.to_vec(),
             channel_bound: self.channel_bound,
             test_only: self.test_only,
+            path: u32::from(u8::from(self.path)),
+            paths: u32::try_from(self.paths).unwrap_or(u32::MAX),
         }
         .encode_to_vec()
     }
@@ -81,6 +87,12 @@ impl Hello {
         if hello.min_version > hello.max_version {
             return Err(Invalid::new("min_version", "must not be above `max_version`"));
         }
+        let path = u8::try_from(hello.path).ok().and_then(|path| PathId::try_from(path).ok());
+        let path = path.ok_or_else(|| Invalid::new("path", format!("must be 0 to {}", PathId::MOST - 1)))?;
+        let paths = usize::try_from(hello.paths).unwrap_or(usize::MAX);
+        if paths > PathId::MOST {
+            return Err(Invalid::new("paths", format!("must be at most {}", PathId::MOST)));
+        }
         Ok(Self {
             min_version: hello.min_version,
             max_version: hello.max_version,
@@ -91,6 +103,8 @@ impl Hello {
             nonce: bytes("nonce", &hello.nonce)?,
             channel_bound: hello.channel_bound,
             test_only: hello.test_only,
+            path,
+            paths: paths.max(path.index() + 1),
         })
     }
 

@@ -304,6 +304,7 @@ impl From<Report> for wire::NodeReport {
             project: clip(report.summary.project, WORD),
             containment: from_containment(report.summary.containment),
             plugins: from_plugins(report.summary.plugins),
+            revision: report.revision,
         }
     }
 }
@@ -318,6 +319,7 @@ impl TryFrom<wire::NodeReport> for Report {
         let promise = report.tombstone.map(TombstonePromise::try_from);
         Ok(Self {
             identity: identity.try_into().map_err(|e: Invalid| e.within("identity"))?,
+            revision: report.revision,
             role: role(report.role)?,
             mode: mode(report.mode)?,
             state: state(report.state)?,

@@ -180,7 +180,7 @@ async fn link(
     if node == BETA {
         let (client, _) = heartbeat_client::build(heartbeat_client::Options {
             network: SimNetwork { shared: shared.clone(), node },
-            address: redundancy.secondary.address.clone().expect("a secondary has one"),
+            addresses: redundancy.secondary.address.clone().expect("a secondary has one"),
             connector: Connector::new(TrustMode::All, made.store.clone(), clock.clone()),
             trusts_all: true,
             keys: Arc::clone(&made.keys),

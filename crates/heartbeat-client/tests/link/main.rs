@@ -8,6 +8,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test picks what it waits for")]
 
 mod hostile;
+mod paths;
 mod refusal;
 mod relay;
 mod session;

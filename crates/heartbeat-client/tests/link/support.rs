@@ -15,7 +15,7 @@ use failover_core::{
 use heartbeat_client::{Client, ClientHandle, TokioNetwork};
 use heartbeat_server::ServerHandle;
 use service_kit::Clock;
-use service_kit::settings::PeerAddress;
+use service_kit::settings::{PeerAddress, PeerAddresses};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -46,6 +46,7 @@ pub(crate) fn report(role: Role, number: u8) -> Report {
             instance: InstanceId([number; 16]),
             name: NodeName::try_from(format!("node-{number}")).unwrap(),
         },
+        revision: 0,
         role,
         mode,
         state: State::Standby,
@@ -172,9 +173,16 @@ impl Node {
 
     pub(crate) fn client_of(&self, address: &str) -> (Client<TokioNetwork>, ClientHandle<TokioNetwork>) {
         let address: PeerAddress = address.parse().unwrap();
+        self.client_over(address.into())
+    }
+
+    pub(crate) fn client_over(
+        &self,
+        addresses: PeerAddresses,
+    ) -> (Client<TokioNetwork>, ClientHandle<TokioNetwork>) {
         heartbeat_client::build(heartbeat_client::Options {
             network: TokioNetwork,
-            address,
+            addresses,
             connector: self.connector(),
             trusts_all: self.trust == TrustMode::All,
             keys: Arc::clone(&self.keys),
@@ -234,7 +242,7 @@ impl Node {
     /// The outcome of a dial; a proved session instead is a failure.
     pub(crate) async fn dialled(&mut self) -> DialOutcome {
         self.told("the end of a dial", |input| match input {
-            Input::DialFinished(outcome) => Some(outcome),
+            Input::DialFinished { outcome, .. } => Some(outcome),
             Input::SessionProved { .. } => panic!("a session was proved"),
             _ => None,
         })

@@ -13,6 +13,31 @@ pub struct Warning {
     #[prost(string, tag = "3")]
     pub sentence: ::prost::alloc::string::String,
 }
+/// One network path to the peer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathStatus {
+    /// Its number, counted from 1 in the order of the addresses.
+    #[prost(uint32, tag = "1")]
+    pub path: u32,
+    /// The address as configured; on the node that is dialled, where the newest connection came from. Empty: not known yet.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// The link over this path.
+    #[prost(enumeration = "LinkVerdict", tag = "3")]
+    pub link: i32,
+    /// What was seen last, or why it is refused; empty when established.
+    #[prost(string, tag = "4")]
+    pub link_reason: ::prost::alloc::string::String,
+    /// Since when the link over this path is like this.
+    #[prost(message, optional, tag = "5")]
+    pub link_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// The newest round trip over it. Unset: none measured; only the secondary measures it.
+    #[prost(message, optional, tag = "6")]
+    pub round_trip: ::core::option::Option<::prost_types::Duration>,
+    /// Whether it is lost: nothing has come over it for the timeout, while the peer is connected over another.
+    #[prost(bool, tag = "7")]
+    pub lost: bool,
+}
 /// The peer as the node sees it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PeerStatus {
@@ -40,6 +65,9 @@ pub struct PeerStatus {
     /// Time until this node takes over if the silence lasts. Unset: it would not.
     #[prost(message, optional, tag = "8")]
     pub takeover_in: ::core::option::Option<::prost_types::Duration>,
+    /// Every network path, at most 4; a pair with one cable has one.
+    #[prost(message, repeated, tag = "9")]
+    pub paths: ::prost::alloc::vec::Vec<PathStatus>,
 }
 /// A plugin as its supervisor sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

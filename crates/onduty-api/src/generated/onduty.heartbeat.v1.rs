@@ -77,6 +77,13 @@ pub struct Hello {
     /// session: nothing about the pair changes.
     #[prost(bool, tag = "9")]
     pub test_only: bool,
+    /// Which of its network paths this connection is, counted from 0: the place of the address it has dialled in its settings.
+    /// 0 to 3. Unset: 0. A session replaces an earlier one of the same path only.
+    #[prost(uint32, tag = "10")]
+    pub path: u32,
+    /// How many network paths it has, 1 to 4. Unset: as many as `path` needs.
+    #[prost(uint32, tag = "11")]
+    pub paths: u32,
 }
 /// What the listening node answers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

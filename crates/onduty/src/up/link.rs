@@ -10,7 +10,7 @@ use heartbeat_client::{Client, TokioNetwork};
 use heartbeat_server::Server;
 use management::{ConnectionTest, NoAddress};
 use service_kit::codes::Code;
-use service_kit::settings::{ChannelBindingMode, PeerAddress, Trust};
+use service_kit::settings::{ChannelBindingMode, PeerAddress, PeerAddresses, Trust};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -42,9 +42,11 @@ pub(crate) fn build(
     let server = Some(server(prepared, trust, listener, Arc::clone(keys), link.clone())?);
     // One file may serve both nodes: then the primary finds its own address here, and there is nothing to look for.
     let dials = redundancy.mode == Mode::Secondary;
-    match redundancy.secondary.address.clone().filter(|address| dials || !is_own(prepared, address)) {
-        Some(address) => {
-            let (client, test) = client(prepared, trust, address, Arc::clone(keys), link)?;
+    let is_peer =
+        |addresses: &PeerAddresses| dials || !addresses.all().iter().any(|address| is_own(prepared, address));
+    match redundancy.secondary.address.clone().filter(is_peer) {
+        Some(addresses) => {
+            let (client, test) = client(prepared, trust, addresses, Arc::clone(keys), link)?;
             // Two primaries would never hear of each other if both only listened.
             let client = match trust.own().filter(|_| !dials) {
                 Some(own) => client.as_check(own),
@@ -95,7 +97,7 @@ fn server(
 fn client(
     prepared: &Prepared,
     trust: &trust::Trust,
-    address: PeerAddress,
+    addresses: PeerAddresses,
     keys: Arc<PairKeys>,
     link: LinkHandle,
 ) -> Result<(Client<TokioNetwork>, ConnectionTest), Failure> {
@@ -117,7 +119,7 @@ fn client(
     }
     let (client, handle) = heartbeat_client::build(heartbeat_client::Options {
         network: TokioNetwork,
-        address,
+        addresses,
         connector: Connector::watching(
             mode,
             trust.bundles.clone(),

@@ -139,7 +139,7 @@ pub(super) static NODE: &[Row<NodeSettings>] = &[
         redundancy.secondary.address,
         Limits::Any,
         None,
-        "Where the primary is: `https://HOST:PORT`, port 5001 when left out. Needed in mode `secondary`. A list of exactly one is accepted."
+        "Where the primary is: `https://HOST:PORT`, port 5001 when left out. Needed in mode `secondary`. A list, of up to four, is one address per network path: one session runs over each, and the peer is silent only when all are. In a variable a list is JSON."
     ),
     row!(
         redundancy.secondary.trust,
