@@ -7,6 +7,7 @@
 use onduty_api::wire::events::v1::events_service_server;
 use onduty_api::wire::failover::v1::failover_service_server;
 use onduty_api::wire::heartbeat::v1::connection_test_service_server;
+use onduty_api::wire::trust::v1::certificate_service_server;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -18,10 +19,11 @@ use tonic_reflection::pb::{v1, v1alpha};
 use tonic_reflection::server::{Builder, Error};
 
 /// What is served to operators, and shown to tools.
-pub(crate) const SERVED: [&str; 6] = [
+pub(crate) const SERVED: [&str; 7] = [
     failover_service_server::SERVICE_NAME,
     events_service_server::SERVICE_NAME,
     connection_test_service_server::SERVICE_NAME,
+    certificate_service_server::SERVICE_NAME,
     health_server::SERVICE_NAME,
     v1::server_reflection_server::SERVICE_NAME,
     v1alpha::server_reflection_server::SERVICE_NAME,

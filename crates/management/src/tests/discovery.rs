@@ -28,7 +28,7 @@ async fn reflected(channel: Channel, question: MessageRequest) -> MessageRespons
 async fn every_service_that_is_shown_is_described_and_serves() {
     let node = Node::start();
     let socket = node.folder.path().join("front.sock");
-    let forwarder = forward::build(&socket, &node.socket).unwrap();
+    let forwarder = forward::build(&socket, &node.socket, &socket.with_file_name("trust.sock")).unwrap();
     let _serving = tokio::spawn(forwarder.run(CancellationToken::new()));
     for channel in [node.channel().await, onduty_api::unix_channel::lazy(&socket)] {
         let listed = reflected(channel.clone(), MessageRequest::ListServices(String::new())).await;
