@@ -23,9 +23,18 @@ test *ARGS:
 sim *ARGS:
     cargo test --package simulation {{ARGS}}
 
+# N random lives in the background of everything else; the next call goes on where this one ended. Stop it at any time.
+simulate N="1000" *ARGS:
+    cargo build --release --package simulation --bin simulate
+    nice -n 19 target/release/simulate --count {{N}} --state target/simulate.next {{ARGS}}
+
 # The promises on real processes; as root also on network namespaces.
 e2e *ARGS:
     cargo test --package onduty --test processes --test netns {{ARGS}}
+
+# The wire contract as others see it: `buf lint`, and a client in Python that operates a real pair (needs pip).
+conformance *ARGS:
+    tests/conformance/run {{ARGS}}
 
 # Write everything generated anew: the wire's code and the generated documents.
 gen:

@@ -1,4 +1,5 @@
-//! The promises of the pair on two network namespaces, as root: cut links, one-way links, firewalls that reject.
+//! The promises of the pair on two network namespaces, as root: cut links, one-way links, firewalls that reject, and two
+//! cables of which one or both are cut (`paths`).
 //!
 //! ```text
 //!   primary 10.77.N.1 ════ veth ════ 10.77.N.2 secondary
@@ -7,6 +8,8 @@
 //! With arbitration `none` a cut makes both nodes active, for a node cannot tell a cut from a crash; what is promised is
 //! when, that both say so, and that contact heals it by the rule. A machine without namespaces skips these tests loudly;
 //! `ONDUTY_TEST_NETNS=required` turns the skip into a failure.
+
+mod paths;
 
 use std::time::Duration;
 

@@ -185,6 +185,8 @@ pub(crate) fn stranger(number: u8) -> Hello {
         nonce: [5; 32],
         channel_bound: true,
         test_only: false,
+        path: failover_core::PathId::FIRST,
+        paths: 1,
     }
 }
 

@@ -282,6 +282,7 @@ fn a_peer_that_knows_the_key_and_floods_holds_nothing_up() {
         // What it says of itself is what the node says of itself, under its own name.
         let ours: wire::SessionRequest = wire::SessionRequest {
             frame: Some(wire::session_request::Frame::Beat(wire::Beat {
+                unix_ms: None,
                 sequence: 1,
                 stamp_ns: boot_ns(),
                 echo_ns: None,

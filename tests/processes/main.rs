@@ -32,58 +32,13 @@ mod settings;
 mod startup;
 mod storage;
 
-use std::time::Duration;
-
-use test_support::{Node, Pair, PairOptions, ms_between, until};
-
-/// What a busy machine may take longer than the documented bound.
-const SLACK: f64 = 3.0;
-/// How long anything may take that has no documented bound.
-const PATIENCE: Duration = Duration::from_secs(20);
+use test_support::{
+    Node, PATIENCE, PairOptions, SLACK, at_most, one_at_a_time, runs_again, undisturbed, until,
+};
 
 /// A pair of the program under test.
 fn options() -> PairOptions {
     PairOptions::new(env!("CARGO_BIN_EXE_onduty"))
-}
-
-/// Asserts that something took at most the documented time, with slack.
-#[track_caller]
-fn at_most(what: &str, bound_ms: f64, from_ns: u64, to_ns: u64) {
-    let took = ms_between(from_ns, to_ns);
-    assert!(
-        took <= bound_ms * SLACK,
-        "{what} took {took:.1} ms; documented: {bound_ms} ms, allowed: × {SLACK}"
-    );
-}
-
-/// Waits for a node's canary to write after a time; gives the time of that line.
-#[track_caller]
-fn runs_again(pair: &Pair, node: &Node, after_ns: u64) -> u64 {
-    let what = format!("the canary of {}", node.name());
-    until(&what, PATIENCE, || pair.canary().first_of(node.name(), after_ns).map(|stamp| stamp.boot_ns))
-}
-
-/// Asserts that nodes never ran at once, and that epochs only grew.
-#[track_caller]
-fn one_at_a_time(pair: &Pair) {
-    let canary = pair.canary();
-    let overlap = canary.overlap_ms();
-    assert!(overlap <= 0.0, "both ran for {overlap:.1} ms: {:#?}", canary.activities());
-    assert_eq!(canary.epochs_in_order(), Ok(()), "{:#?}", canary.activities());
-}
-
-/// Asserts that a node's canary is undisturbed for some time: it writes on, and under the same epoch.
-#[track_caller]
-fn undisturbed(pair: &Pair, node: &Node, since_ns: u64) {
-    let canary = pair.canary();
-    let later: Vec<_> = canary.activities().into_iter().filter(|run| run.last_ns >= since_ns).collect();
-    assert!(
-        later.len() == 1 && later[0].node == node.name(),
-        "only {} should run on: {later:#?}",
-        node.name()
-    );
-    let gap = canary.longest_outage_ms(since_ns);
-    assert!(gap < 500.0, "{} did not run for {gap:.1} ms", node.name());
 }
 
 /// Whether the journal of a node has an event of this kind.

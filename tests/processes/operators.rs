@@ -115,6 +115,8 @@ fn the_socket_is_for_the_user_that_runs_the_node_even_where_its_file_was_opened_
     open(pair.folder(), 0o755);
     let closed = as_nobody(&["status", "--json"]);
     assert!(!closed.status.success(), "{closed:?}");
+    let said = String::from_utf8_lossy(&closed.stderr);
+    assert!(said.trim_end().ends_with("[socket_forbidden]"), "{said}");
     // Somebody has opened every door on the way.
     for path in [pair.folder().join("node-a"), pair.primary.data_dir()] {
         open(&path, 0o755);

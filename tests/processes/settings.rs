@@ -45,7 +45,7 @@ fn good_settings_are_accepted_and_their_meaning_is_told() {
 fn plain_http_is_refused() {
     let _turn = beside_others();
     let answer = checked(|_, settings| settings.replace("https://", "http://").into());
-    refused(&answer, &["redundancy.secondary.address", "http://", "https", "onduty.toml"]);
+    refused(&answer, &["redundancy.secondary.address", "http://", "https", "onduty.toml", "[bad_value]"]);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn an_interval_that_is_not_below_the_timeout_is_refused() {
             .replace("trust = \"all\"", "trust = \"all\"\ninterval = \"3s\"\ntakeover_after = \"2s\"")
             .into()
     });
-    refused(&answer, &["interval", "3s"]);
+    refused(&answer, &["interval", "3s", "[bad_timing]"]);
 }
 
 /// Gives the pair this key file.
@@ -74,7 +74,7 @@ fn an_empty_and_a_short_key_are_refused_without_being_shown() {
             settings.into()
         })
     };
-    refused(&with_key(""), &["key_file", "empty"]);
+    refused(&with_key(""), &["key_file", "empty", "[key_unusable]"]);
     refused(&with_key("\n"), &["key_file", "empty"]);
     let short = with_key("hunter2");
     refused(&short, &["key_file"]);
@@ -93,7 +93,7 @@ fn a_key_that_others_can_read_keeps_the_node_from_starting() {
     let ended = pair.primary.ended(PATIENCE);
     let log = pair.primary.log();
     assert_eq!(ended.code(), Some(WRONG_SETTINGS), "{log}");
-    assert!(log.contains("pair.key"), "the file is named: {log}");
+    assert!(log.contains("pair.key") && log.contains("[key_unusable]"), "the file is named: {log}");
     assert!(!log.contains(key.trim()), "a key is never shown");
 }
 
@@ -101,13 +101,13 @@ fn a_key_that_others_can_read_keeps_the_node_from_starting() {
 fn a_file_that_is_empty_cut_off_not_text_or_has_unknown_keys_is_refused() {
     let _turn = beside_others();
     let unknown = checked(|_, settings| settings.replace("[node]", "[node]\ncolour = \"red\"").into());
-    refused(&unknown, &["colour", "onduty.toml:2"]);
+    refused(&unknown, &["colour", "onduty.toml:2", "[unknown_key]"]);
     let cut = checked(|_, settings| settings.as_bytes()[..settings.len() / 2].to_vec());
-    refused(&cut, &["onduty.toml"]);
+    refused(&cut, &["onduty.toml", "[settings_unreadable]"]);
     let not_text = checked(|_, _| vec![0xff, 0xfe, 0x00, 0x41]);
     refused(&not_text, &["UTF-8"]);
     // Cut off by a full disk, most likely: never a wish for a node without redundancy on the usual port.
-    refused(&checked(|_, _| Vec::new()), &["onduty.toml", "says nothing"]);
+    refused(&checked(|_, _| Vec::new()), &["onduty.toml", "says nothing", "[no_settings]"]);
     refused(&checked(|_, _| b"# a comment\n\n".to_vec()), &["onduty.toml", "says nothing"]);
 }
 
@@ -123,7 +123,7 @@ fn a_start_without_any_settings_is_refused_and_says_how_to_give_them() {
         .expect("the program starts");
     assert_eq!(output.status.code(), Some(WRONG_SETTINGS), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
-    for way in ["--config", "ONDUTY_", "--set"] {
+    for way in ["--config", "ONDUTY_", "--set", "[no_settings]"] {
         assert!(said.contains(way), "{way} is not told: {said}");
     }
 }
@@ -137,6 +137,7 @@ fn a_port_that_is_taken_is_named() {
     let ended = pair.primary.ended(PATIENCE);
     assert_eq!(ended.code(), Some(FAILED), "{}", pair.primary.log());
     assert!(pair.primary.log().contains(&pair.port.to_string()), "{}", pair.primary.log());
+    assert!(pair.primary.log().contains("[port_unusable]"), "{}", pair.primary.log());
 }
 
 #[test]
@@ -153,6 +154,7 @@ fn a_second_node_on_the_same_data_is_refused() {
     let ended = pair.secondary.ended(PATIENCE);
     assert_eq!(ended.code(), Some(FAILED), "{}", pair.secondary.log());
     assert!(pair.secondary.log().contains("another onduty"), "{}", pair.secondary.log());
+    assert!(pair.secondary.log().contains("[data_dir_in_use]"), "{}", pair.secondary.log());
     assert!(pair.primary.runs(), "the first one is undisturbed");
 }
 

@@ -272,6 +272,11 @@ fn damaged_files_are_kept_aside_and_said_and_the_node_works() {
         assert!(events.contains(&aside), "the journal does not say where {name} is: {events}");
         assert!(log.contains(&aside), "the log does not say where {name} is");
     }
+    assert!(events.contains("\"trust_notice\"") && events.contains("\"epoch_trouble\""), "{events}");
+    assert_eq!(
+        events.contains("\"plugin_changed\""),
+        data.join("run").exists() && events.contains("run file")
+    );
     one_at_a_time(&pair);
 }
 
@@ -296,6 +301,7 @@ fn a_damaged_certificate_keeps_the_node_from_starting_and_is_named() {
         assert_eq!(ended.code(), Some(3), "{log}");
         assert!(last.contains("certificate") || last.contains("private key"), "{last}");
         assert!(last.contains("pki/own"), "the file is named: {last}");
+        assert!(last.ends_with("[pki_unusable]"), "{last}");
         fs::write(&file, good).expect("mend it");
     }
     pair.primary.start();

@@ -2,8 +2,12 @@
 //! `protoc` nor a build script, and a change of the wire shows up in the diff.
 //!
 //! ```text
-//!   proto/**/*.proto ── protox (pure Rust) ──► descriptors ── tonic-prost-build ──► src/generated/*.rs
+//!   proto/**/*.proto ── protox (pure Rust) ──► descriptors ─┬─ contract.rs: do the comments say what it means?
+//!                                                           ├─ tonic-prost-build ──► src/generated/*.rs
+//!                                                           └─ without comments ───► src/generated/descriptors.binpb
 //! ```
+//!
+//! The descriptors are what a node answers to tools that ask which services it has (gRPC reflection).
 //!
 //! `cargo xtask codegen` writes the files, `cargo xtask codegen --check` only says whether they would change.
 
@@ -13,8 +17,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+
+use crate::contract;
+
 /// Where the generated code lives, from the root of the workspace.
 const GENERATED: &str = "crates/onduty-api/src/generated";
+/// The descriptors, as `google.protobuf.FileDescriptorSet`.
+const DESCRIPTORS: &str = "descriptors.binpb";
 /// What stands on top of each generated file.
 const HEADER: &str = "//! Generated from `proto/` by `cargo xtask codegen`. Do not edit.\n";
 /// The same for files that are included into a module, where `//!` is not allowed.
@@ -24,7 +35,7 @@ const INCLUDED_HEADER: &str = "// Generated from `proto/` by `cargo xtask codege
 ///
 /// # Errors
 ///
-/// When a proto file does not compile, a file cannot be read or written, or (with `check`) anything differs.
+/// When a proto file does not compile or its comments leave something out, a file cannot be read or written, or (with `check`) anything differs.
 pub(crate) fn run(root: &Path, check: bool) -> Result<(), Box<dyn Error>> {
     let wanted = generate(root)?;
     let folder = root.join(GENERATED);
@@ -47,14 +58,14 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<(), Box<dyn Error>> {
     for name in found.keys().filter(|name| !wanted.contains_key(*name)) {
         fs::remove_file(folder.join(name))?;
     }
-    for (name, text) in &wanted {
-        fs::write(folder.join(name), text)?;
+    for (name, content) in &wanted {
+        fs::write(folder.join(name), content)?;
     }
     Ok(())
 }
 
-/// File name → text of everything that should be in the folder.
-fn generate(root: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+/// File name → content of everything that should be in the folder.
+fn generate(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<dyn Error>> {
     let protos = root.join("proto");
     let mut files = Vec::new();
     proto_files(&protos, &mut files)?;
@@ -64,18 +75,38 @@ fn generate(root: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
         .include_source_info(true) // the comments become rustdoc
         .open_files(&files)?
         .file_descriptor_set();
+    let complaints = contract::complaints(&descriptors);
+    if !complaints.is_empty() {
+        return Err(format!(
+            "{}\nproto/: CONTRIBUTING.md says what a comment has to say",
+            complaints.join("\n")
+        )
+        .into());
+    }
+    let bare = without_comments(&descriptors).encode_to_vec();
     let scratch = Scratch::new()?;
     tonic_prost_build::configure()
         .build_transport(false) // connections are made by our own connectors
+        .skip_debug(["onduty.trust.v1.Bundle"]) // it holds a private key: what is printed of it is written by hand
         .out_dir(&scratch.0)
         .include_file("mod.rs")
         .compile_fds(descriptors)?;
     let mut out = read_folder(&scratch.0)?;
     for (name, text) in &mut out {
         let header = if name == "mod.rs" { HEADER } else { INCLUDED_HEADER };
-        *text = format!("{header}{text}");
+        *text = [header.as_bytes(), text.as_slice()].concat();
     }
+    let _none = out.insert(DESCRIPTORS.to_owned(), bare);
     Ok(out)
+}
+
+/// Comments are for people who read `proto/`; a node need not carry them.
+fn without_comments(descriptors: &FileDescriptorSet) -> FileDescriptorSet {
+    let mut bare = descriptors.clone();
+    for file in &mut bare.file {
+        file.source_code_info = None;
+    }
+    bare
 }
 
 fn proto_files(folder: &Path, into: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
@@ -90,7 +121,7 @@ fn proto_files(folder: &Path, into: &mut Vec<PathBuf>) -> Result<(), Box<dyn Err
     Ok(())
 }
 
-fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+fn read_folder(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<dyn Error>> {
     let mut out = BTreeMap::new();
     if !folder.is_dir() {
         return Ok(out);
@@ -99,7 +130,7 @@ fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>
         let path = entry?.path();
         let name =
             path.file_name().and_then(|name| name.to_str()).ok_or("a file name is not UTF-8")?.to_owned();
-        out.insert(name, fs::read_to_string(&path)?);
+        out.insert(name, fs::read(&path)?);
     }
     Ok(out)
 }

@@ -5,15 +5,17 @@
 //! ```text
 //!  UPDATE_TABLE=1 cargo test -p failover-core --test table   ──►  docs/state-machine.md
 //!  UPDATE_DOCS=1  cargo test -p service-kit --lib reference  ──►  docs/configuration.md
+//!  UPDATE_DOCS=1  cargo test -p onduty --test errors         ──►  docs/errors/README.md
 //! ```
 
 use std::path::Path;
 use std::process::Command;
 
 /// The tests that write a document: what to run, the variable that lets it write, the document.
-const SOURCES: [(&[&str], &str, &str); 2] = [
+const SOURCES: [(&[&str], &str, &str); 3] = [
     (&["--package", "failover-core", "--test", "table"], "UPDATE_TABLE", "docs/state-machine.md"),
     (&["--package", "service-kit", "--lib", "reference"], "UPDATE_DOCS", "docs/configuration.md"),
+    (&["--package", "onduty", "--test", "errors"], "UPDATE_DOCS", "docs/errors/README.md"),
 ];
 
 /// Runs every drift test in writing mode.

@@ -3,6 +3,7 @@
 //! ```text
 //!  cargo xtask tidy              tidy.rs      rules that no compiler checks: floors, headers, sizes, words
 //!  cargo xtask codegen [--check] codegen.rs   proto/ → crates/onduty-api/src/generated, compiled without protoc
+//!                               contract.rs  what the comments of proto/ have to say
 //!  cargo xtask docs              docs.rs      settings and state machine → docs/
 //! ```
 //!
@@ -15,6 +16,7 @@
 )]
 
 mod codegen;
+mod contract;
 mod docs;
 mod tidy;
 

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use test_support::{
-    Link, Node, Pair, PairOptions, Profile, Side, Signal, boot_ns, ms_between, netns_wanted, until,
+    Link, Node, OF_PRIMARY, OF_SECONDARY, Pair, PairOptions, Profile, Side, Signal, boot_ns, kill,
+    ms_between, netns_wanted, until,
 };
 
 /// How long anything may take that is not measured.
@@ -31,6 +32,8 @@ pub(crate) struct Scenario {
     pub(crate) may_overlap: bool,
     /// Where it runs.
     place: Place,
+    /// Each service in a process of its own.
+    apart: bool,
     /// From redundancy with the primary active to the measured milliseconds.
     measure: fn(&mut Pair, Option<&Link>) -> f64,
 }
@@ -45,11 +48,16 @@ enum Place {
 const MOVE_MS: f64 = 50.0 + 30.0;
 
 const fn crash(name: &'static str, profile: Profile, figure_ms: f64, measure: Measure) -> Scenario {
-    Scenario { name, profile, figure_ms, may_overlap: false, place: Place::OneMachine, measure }
+    Scenario { name, profile, figure_ms, may_overlap: false, place: Place::OneMachine, apart: false, measure }
 }
 
 const fn cut(name: &'static str, profile: Profile, figure_ms: f64, measure: Measure) -> Scenario {
-    Scenario { name, profile, figure_ms, may_overlap: true, place: Place::Namespaces, measure }
+    Scenario { name, profile, figure_ms, may_overlap: true, place: Place::Namespaces, apart: false, measure }
+}
+
+/// The same with the services apart: 20 ms more.
+const fn apart(scenario: Scenario) -> Scenario {
+    Scenario { figure_ms: scenario.figure_ms + 20.0, apart: true, ..scenario }
 }
 
 type Measure = fn(&mut Pair, Option<&Link>) -> f64;
@@ -75,6 +83,32 @@ pub(crate) const ALL: &[Scenario] = &[
     cut("primary behind a rejecting firewall", Profile::Standard, 3050.0, rejected),
 ];
 
+/// With the services apart: what the manager is in one process is the heartbeat or the supervisor here.
+pub(crate) const APART: &[Scenario] = &[
+    apart(crash("heartbeat killed", Profile::Standard, 100.0, heartbeat_killed)),
+    apart(crash("heartbeat killed", Profile::Fast, 60.0, heartbeat_killed)),
+    apart(crash("supervisor killed", Profile::Standard, 100.0, supervisor_killed)),
+    apart(crash("supervisor killed", Profile::Fast, 60.0, supervisor_killed)),
+    apart(crash("every onduty process killed", Profile::Standard, 3050.0, everything_killed)),
+    apart(crash("every onduty process killed", Profile::Fast, 520.0, everything_killed)),
+    apart(crash("heartbeat frozen", Profile::Standard, 3050.0, heartbeat_frozen)),
+    apart(crash("heartbeat frozen", Profile::Fast, 520.0, heartbeat_frozen)),
+    apart(crash("supervisor frozen", Profile::Standard, 3050.0, supervisor_frozen)),
+    apart(crash("supervisor frozen", Profile::Fast, 520.0, supervisor_frozen)),
+    apart(crash("secondary active, heartbeat killed", Profile::Standard, 3050.0, client_killed)),
+    apart(crash("secondary active, heartbeat frozen", Profile::Fast, 520.0, client_frozen)),
+    apart(crash("secondary active, supervisor killed", Profile::Fast, 60.0, its_supervisor_killed)),
+    apart(crash("secondary active, supervisor frozen", Profile::Fast, 520.0, its_supervisor_frozen)),
+    apart(crash("gap: SIGTERM of the heartbeat", Profile::Standard, MOVE_MS, heartbeat_ends)),
+    apart(crash("gap: SIGTERM of the supervisor", Profile::Standard, MOVE_MS, supervisor_ends)),
+    apart(crash("gap: switchover to the secondary", Profile::Standard, MOVE_MS, switchover)),
+    apart(crash("gap: switchover to the primary", Profile::Standard, MOVE_MS, switchover_back)),
+    apart(crash("warning: secondary stopped", Profile::Standard, 3100.0, warning)),
+    apart(cut("link dropped", Profile::Standard, 3050.0, link_dropped)),
+    apart(cut("link dropped", Profile::Fast, 520.0, link_dropped)),
+    apart(cut("primary behind a rejecting firewall", Profile::Standard, 3050.0, rejected)),
+];
+
 impl Scenario {
     /// Runs it; `None` where this machine cannot.
     pub(crate) fn rounds(&self, binary: &Path, count: usize) -> Option<Vec<Round>> {
@@ -89,11 +123,19 @@ impl Scenario {
         let options = PairOptions::new(&binary.to_string_lossy()).profile(self.profile).manual();
         let side = |link: &Link, side: Side| (link.namespace(side), link.address(side));
         let network = link.as_ref().map(|link| [side(link, Side::A), side(link, Side::B)]);
-        let mut pair = Pair::running(PairOptions { network, ..options });
+        let options = PairOptions { network, ..options };
+        let mut pair = if self.apart { running_apart(options) } else { Pair::running(options) };
         random_wait(self.profile);
         let ms = (self.measure)(&mut pair, link.as_ref());
         Round { ms, overlap_ms: pair.canary().overlap_ms() }
     }
+}
+
+pub(crate) fn running_apart(options: PairOptions) -> Pair {
+    let mut pair = Pair::prepare(options);
+    pair.start_apart();
+    pair.redundant();
+    pair
 }
 
 /// Waits for a random part of the heartbeat interval, so that faults hit every phase of it.
@@ -137,6 +179,80 @@ fn secondary_frozen(pair: &mut Pair, _: Option<&Link>) -> f64 {
     random_wait(pair.options.profile);
     let fault = pair.secondary.signal(Signal::SIGSTOP);
     running(pair, &pair.primary, fault)
+}
+
+// With the services apart.
+
+const SUPERVISOR: &str = "plugin-supervisor";
+const SERVER: &str = OF_PRIMARY[0];
+const CLIENT: &str = OF_SECONDARY[0];
+
+/// Freezes a service; gives the time just before.
+fn freeze(node: &Node, service: &str) -> u64 {
+    let pid = node.service(service);
+    let before = boot_ns();
+    kill(pid, Signal::SIGSTOP);
+    before
+}
+
+fn heartbeat_killed(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    let fault = pair.primary.kill_service(SERVER);
+    running(pair, &pair.secondary, fault)
+}
+
+fn supervisor_killed(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    let fault = pair.primary.kill_service(SUPERVISOR);
+    running(pair, &pair.secondary, fault)
+}
+
+fn heartbeat_frozen(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    let fault = freeze(&pair.primary, SERVER);
+    running(pair, &pair.secondary, fault)
+}
+
+fn supervisor_frozen(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    let fault = freeze(&pair.primary, SUPERVISOR);
+    running(pair, &pair.secondary, fault)
+}
+
+/// The duty is with the secondary, and has been for some part of an interval.
+fn secondary_active(pair: &Pair) {
+    pair.move_to_secondary();
+    random_wait(pair.options.profile);
+}
+
+fn client_killed(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    secondary_active(pair);
+    let fault = pair.secondary.kill_service(CLIENT);
+    running(pair, &pair.primary, fault)
+}
+
+fn client_frozen(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    secondary_active(pair);
+    let fault = freeze(&pair.secondary, CLIENT);
+    running(pair, &pair.primary, fault)
+}
+
+fn its_supervisor_killed(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    secondary_active(pair);
+    let fault = pair.secondary.kill_service(SUPERVISOR);
+    running(pair, &pair.primary, fault)
+}
+
+fn its_supervisor_frozen(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    secondary_active(pair);
+    let fault = freeze(&pair.secondary, SUPERVISOR);
+    running(pair, &pair.primary, fault)
+}
+
+fn heartbeat_ends(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    let asked = pair.primary.ask_to_end(SERVER);
+    gap(pair, &pair.secondary, asked)
+}
+
+fn supervisor_ends(pair: &mut Pair, _: Option<&Link>) -> f64 {
+    let asked = pair.primary.ask_to_end(SUPERVISOR);
+    gap(pair, &pair.secondary, asked)
 }
 
 /// The gap of a move that has just begun: waits until the node runs.

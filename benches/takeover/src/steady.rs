@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use test_support::{Node, Pair, PairOptions, Pid, Profile, boot_ns, ms_between, until};
 
+use crate::scenarios::running_apart;
+
 /// What is promised, per node.
 const CPU_MS_PER_MINUTE: f64 = 30.0;
 const PSS_MB: f64 = 16.0;
@@ -14,8 +16,9 @@ const PSS_MB: f64 = 16.0;
 const WARM_UP: Duration = Duration::from_secs(60);
 
 /// Measures both nodes; gives whether what is promised is met.
-pub(crate) fn measure(binary: &Path, minutes: u64) -> bool {
-    let pair = Pair::running(PairOptions::new(&binary.to_string_lossy()).profile(Profile::Standard));
+pub(crate) fn measure(binary: &Path, minutes: u64, apart: bool) -> bool {
+    let options = PairOptions::new(&binary.to_string_lossy()).profile(Profile::Standard);
+    let pair = if apart { running_apart(options) } else { Pair::running(options) };
     pass(WARM_UP);
     let nodes = [&pair.primary, &pair.secondary];
     let processes = nodes.map(Node::onduty_processes);

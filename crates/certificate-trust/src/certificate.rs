@@ -4,7 +4,6 @@
 use core::fmt;
 use std::net::IpAddr;
 
-use rustls::pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -37,6 +36,16 @@ pub struct CertificateFacts {
     pub not_after: i64,
     /// Whether its extended key usage allows a server (RFC 5280 §4.2.1.12); without the extension everything is allowed.
     pub for_servers: bool,
+    /// The same for a client.
+    pub for_clients: bool,
+    /// Whether its key usage allows digital signatures (§4.2.1.3), without which TLS 1.3 cannot use it; without the extension everything is.
+    pub for_signatures: bool,
+    /// Whether it is an authority's, which may sign other certificates (§4.2.1.9 and §4.2.1.3).
+    pub is_authority: bool,
+    /// How many authorities may stand between this one and a certificate it vouches for (§4.2.1.9).
+    pub path_length: Option<u32>,
+    /// Whether its issuer is itself by name, as of a self-signed one.
+    pub is_self_issued: bool,
 }
 
 /// Bytes that are no certificate.
@@ -51,59 +60,6 @@ pub enum InvalidCertificate {
     /// A certificate and something after it.
     #[error("{0} bytes follow after the certificate")]
     TrailingBytes(usize),
-}
-
-/// Why a peer's certificate is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// It is not among the trusted ones.
-    #[error("it is not trusted here")]
-    Unknown,
-    /// Its time is over.
-    #[error("it expired {ago} ago, at {at}")]
-    Expired {
-        /// How long since, for people.
-        ago: String,
-        /// When, as RFC 3339.
-        at: String,
-    },
-    /// Its time has not come.
-    #[error("it is not valid for another {until}, until {at}: are the clocks of both nodes right?")]
-    NotYetValid {
-        /// How long to wait, for people.
-        until: String,
-        /// When, as RFC 3339.
-        at: String,
-    },
-    /// It was made for other names.
-    #[error("name `{wanted}` not in certificate: has {has}")]
-    NameMismatch {
-        /// The name or address that was dialled.
-        wanted: String,
-        /// The names it has.
-        has: String,
-    },
-    /// It was made for something else than servers.
-    #[error("its extended key usage does not allow a server")]
-    WrongUsage,
-    /// It cannot be read.
-    #[error("{0}")]
-    Invalid(InvalidCertificate),
-}
-
-impl Refusal {
-    /// The machine code.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Unknown => "tls.unknown_certificate",
-            Self::Expired { .. } => "tls.expired",
-            Self::NotYetValid { .. } => "tls.not_yet_valid",
-            Self::NameMismatch { .. } => "tls.name_mismatch",
-            Self::WrongUsage => "tls.wrong_usage",
-            Self::Invalid(_) => "tls.bad_certificate",
-        }
-    }
 }
 
 impl CertificateFacts {
@@ -121,7 +77,11 @@ impl CertificateFacts {
             return Err(InvalidCertificate::TrailingBytes(rest.len()));
         }
         let names = alternative_names(&certificate);
-        let usage = certificate.extended_key_usage().map_err(|_| InvalidCertificate::Malformed)?;
+        let malformed = |_| InvalidCertificate::Malformed;
+        let usage = certificate.extended_key_usage().map_err(malformed)?;
+        let key_usage = certificate.key_usage().map_err(malformed)?;
+        let basic = certificate.basic_constraints().map_err(malformed)?;
+        let may_sign_certificates = key_usage.as_ref().is_none_or(|usage| usage.value.key_cert_sign());
         Ok(Self {
             fingerprint: Fingerprint::of(der),
             subject: printable(&certificate.subject().to_string()),
@@ -130,7 +90,12 @@ impl CertificateFacts {
             names: names.into_iter().take(MAX_NAMES).collect(),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
-            for_servers: usage.is_none_or(|usage| usage.value.any || usage.value.server_auth),
+            for_servers: usage.as_ref().is_none_or(|usage| usage.value.any || usage.value.server_auth),
+            for_clients: usage.as_ref().is_none_or(|usage| usage.value.any || usage.value.client_auth),
+            for_signatures: key_usage.as_ref().is_none_or(|usage| usage.value.digital_signature()),
+            is_authority: basic.as_ref().is_some_and(|basic| basic.value.ca) && may_sign_certificates,
+            path_length: basic.and_then(|basic| basic.value.path_len_constraint),
+            is_self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
         })
     }
 
@@ -148,32 +113,6 @@ impl CertificateFacts {
     #[must_use]
     pub fn validity_text(&self) -> String {
         format!("{} to {}", rfc3339(self.not_before), rfc3339(self.not_after))
-    }
-
-    /// Whether a certificate that an operator has trusted may be used now, by a server of this name. Pure: the
-    /// time comes in. The comparison of names is webpki's (RFC 6125, RFC 9525), never our own.
-    pub(crate) fn judge(
-        &self,
-        der: &CertificateDer<'_>,
-        host: &ServerName<'_>,
-        now_unix: u64,
-    ) -> Result<(), Refusal> {
-        let now = i64::try_from(now_unix).unwrap_or(i64::MAX);
-        if now > self.not_after {
-            let ago = span(now.saturating_sub(self.not_after));
-            return Err(Refusal::Expired { ago, at: rfc3339(self.not_after) });
-        }
-        if now < self.not_before {
-            let until = span(self.not_before.saturating_sub(now));
-            return Err(Refusal::NotYetValid { until, at: rfc3339(self.not_before) });
-        }
-        if !self.for_servers {
-            return Err(Refusal::WrongUsage);
-        }
-        let parsed = rustls::server::ParsedCertificate::try_from(der)
-            .map_err(|_| Refusal::Invalid(InvalidCertificate::Malformed))?;
-        rustls::client::verify_server_name(&parsed, host)
-            .map_err(|_| Refusal::NameMismatch { wanted: host.to_str().into_owned(), has: self.names_text() })
     }
 }
 
@@ -209,12 +148,16 @@ fn address(bytes: &[u8]) -> String {
     v4.or_else(v6).map_or_else(|| "a damaged address".to_owned(), |address| address.to_string())
 }
 
-/// A stranger's text made harmless: no control characters, no line ends, nothing that reorders a terminal's line,
-/// and not longer than needed.
-fn printable(text: &str) -> String {
-    let is_safe = |c: char| c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
-    let mut shown: String =
-        text.chars().take(MAX_TEXT).map(|c| if is_safe(c) && c != '`' { c } else { '?' }).collect();
+/// A stranger's text made harmless: no control characters, no line ends, nothing that reorders a terminal's line, nothing
+/// that looks like the end of a quotation, and not longer than needed.
+pub(crate) fn printable(text: &str) -> String {
+    one_line(text).replace('`', "?")
+}
+
+/// The same of a sentence of ours, which quotes.
+pub(crate) fn one_line(text: &str) -> String {
+    let is_safe = |c: char| c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric() || c == '…';
+    let mut shown: String = text.chars().take(MAX_TEXT).map(|c| if is_safe(c) { c } else { '?' }).collect();
     if text.chars().nth(MAX_TEXT).is_some() {
         shown.push('…');
     }
@@ -222,7 +165,7 @@ fn printable(text: &str) -> String {
 }
 
 /// A number of seconds in the largest unit that fits: "3 days", "1 hour", "20 seconds".
-fn span(seconds: i64) -> String {
+pub(crate) fn span(seconds: i64) -> String {
     const UNITS: [(i64, &str); 3] = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
     let (size, unit) = UNITS.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1, "second"));
     let count = seconds / size;
@@ -254,6 +197,7 @@ mod tests {
         assert_eq!(printable("CN=a\n-----BEGIN CERTIFICATE-----"), "CN=a?-----BEGIN CERTIFICATE-----");
         assert_eq!(printable("\u{1b}[31mred `x` \u{202e}abc"), "?[31mred ?x? ?abc");
         assert_eq!(printable("Zürich 工場"), "Zürich 工場");
+        assert_eq!(one_line("`a`\n`b`"), "`a`?`b`");
         assert_eq!(printable(&"x".repeat(10_000)).chars().count(), MAX_TEXT + 1);
     }
 }

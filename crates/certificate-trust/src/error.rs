@@ -5,8 +5,8 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 use thiserror::Error as ThisError;
 
-use crate::certificate::Refusal;
-use crate::pki::PkiError;
+use crate::decision::TrustMode;
+use crate::refusal::Refusal;
 use crate::rejected::Kept;
 use crate::verifier::RefusedCertificate;
 
@@ -14,18 +14,17 @@ use crate::verifier::RefusedCertificate;
 #[derive(Debug, ThisError)]
 pub enum TlsError {
     /// The host cannot be a name in a certificate.
-    #[error("`{host}` is neither a host name nor an IP address")]
-    BadHost {
-        /// What was dialled.
-        host: String,
-    },
+    #[error("{0}")]
+    BadHost(Refusal),
     /// The peer's certificate is refused here.
-    #[error("the certificate {certificate} is refused: {refusal}{}", advice(kept))]
+    #[error("the certificate {certificate} is refused: {refusal}{}", advice(kept, *mode))]
     Certificate {
         /// Fingerprint, subject and names.
         certificate: String,
         /// Why.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
+        /// Whom this node trusts.
+        mode: TrustMode,
         /// Where an unknown certificate was put, for an operator to look at.
         kept: Kept,
     },
@@ -58,9 +57,9 @@ pub enum TlsError {
     /// The connection broke.
     #[error("the connection broke during the TLS handshake")]
     Io(#[source] io::Error),
-    /// The trusted certificates cannot be read: nobody is trusted until they can.
-    #[error("the trusted certificates cannot be read")]
-    Store(#[source] PkiError),
+    /// What is trusted is not known: nobody is until it is.
+    #[error("nobody is trusted for now: {0}")]
+    Store(Refusal),
     /// Anything else that TLS found wrong.
     #[error("the TLS handshake failed")]
     Handshake {
@@ -76,9 +75,9 @@ pub enum TlsError {
 impl TlsError {
     /// The machine code.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
-            Self::BadHost { .. } => "tls.bad_host",
+            Self::BadHost(refusal) | Self::Store(refusal) => refusal.code(),
             Self::Certificate { refusal, .. } => refusal.code(),
             Self::BadSignature => "tls.bad_signature",
             Self::RefusedByPeer { .. } => "tls.refused_by_peer",
@@ -88,16 +87,19 @@ impl TlsError {
             Self::Resumed => "tls.resumed",
             Self::Closed => "tls.closed",
             Self::Io(_) => "tls.io",
-            Self::Store(_) => "tls.store_unreadable",
             Self::Handshake { .. } => "tls.handshake",
             Self::Stopping => "tls.stopping",
         }
     }
 }
 
-fn advice(kept: &Kept) -> String {
+fn advice(kept: &Kept, mode: TrustMode) -> String {
     match kept {
         Kept::No => String::new(),
+        Kept::At(path) if mode == TrustMode::System => format!(
+            " (kept as `{}` for a look at it: with trust \"system\" only what the operating system's authorities have signed is accepted)",
+            path.display()
+        ),
         Kept::At(path) => format!(
             " (kept as `{}`: compare the fingerprint with the one the other node shows, then move the file to `trusted/certs`)",
             path.display()

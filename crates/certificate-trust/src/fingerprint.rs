@@ -15,6 +15,27 @@ impl Fingerprint {
         Self(Sha256::digest(der).into())
     }
 
+    /// A fingerprint that has travelled.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// From 64 hexadecimal digits, with or without colons between the bytes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: Vec<u32> =
+            text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+        let bytes: Vec<u8> = digits
+            .chunks_exact(2)
+            .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok())
+            .collect::<Option<_>>()?;
+        if digits.len() % 2 == 1 {
+            return None;
+        }
+        bytes.try_into().ok().map(Self)
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
@@ -47,6 +68,16 @@ impl fmt::Debug for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        let fingerprint = Fingerprint::of(b"abc");
+        assert_eq!(Fingerprint::parse(&fingerprint.to_string()), Some(fingerprint));
+        assert_eq!(Fingerprint::parse(&fingerprint.to_hex().to_lowercase()), Some(fingerprint));
+        for wrong in ["", "AB", &fingerprint.to_hex()[1..], &format!("{fingerprint}0"), &"g".repeat(64)] {
+            assert_eq!(Fingerprint::parse(wrong), None, "{wrong}");
+        }
+    }
 
     /// FIPS 180-4, the one-block example "abc".
     #[test]

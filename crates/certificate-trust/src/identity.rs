@@ -16,25 +16,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use service_kit::atomic_file;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::Fingerprint;
-use crate::certificate::{CertificateFacts, InvalidCertificate, Refusal};
-use crate::files::{self, Durability};
+use crate::bundle::{BundleReceiver, OwnPair};
+use crate::certificate::{CertificateFacts, InvalidCertificate};
+use crate::decision;
 use crate::pki::{FileProblem, MAX_FILE, PkiError, PkiStore, read_certificates};
 use crate::provider::provider;
+use crate::refusal::Refusal;
 use crate::secret_file::{self, SecretFileError, SecretFileKind};
 
-const CERTIFICATE: &str = "certificate.pem";
+pub(crate) const CERTIFICATE: &str = "certificate.pem";
 const PRIVATE_KEY: &str = "private.key";
 /// Names of one node: its name, host names and addresses. More is a mistake in the settings.
 const MAX_NAMES: usize = 64;
@@ -133,6 +136,7 @@ impl IdentityError {
 struct Published {
     certified: Arc<CertifiedKey>,
     facts: Arc<CertificateFacts>,
+    pair: OwnPair,
 }
 
 /// The node's own certificate and key. Clones share what is published.
@@ -183,7 +187,13 @@ impl OwnIdentity {
         Arc::clone(&self.published.load().facts)
     }
 
-    /// Reads the files again and publishes them for new handshakes; says whether the certificate changed. Running sessions go
+    /// The certificate with its chain and key, as it travels to the services of this node.
+    #[must_use]
+    pub fn pair(&self) -> OwnPair {
+        self.published.load().pair.clone()
+    }
+
+    /// Reads the files again and publishes them for new handshakes; says whether it changed. Running sessions go
     /// on. On an error the old pair stays.
     ///
     /// Reads files: not for an async thread.
@@ -192,9 +202,16 @@ impl OwnIdentity {
     /// As [`OwnIdentity::open_or_create`]; nothing is made here.
     pub fn reload(&self) -> Result<bool, IdentityError> {
         let fresh = load(&self.folder)?;
-        let changed = fresh.facts.fingerprint != self.fingerprint();
-        self.published.store(Arc::new(fresh));
+        let changed = fresh.pair != self.published.load().pair;
+        if changed {
+            self.published.store(Arc::new(fresh));
+        }
         Ok(changed)
+    }
+
+    /// The files that it is in.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        [CERTIFICATE, PRIVATE_KEY].into_iter().map(|name| self.folder.join(name))
     }
 
     /// For the acceptor: always the newest published pair.
@@ -220,6 +237,46 @@ impl fmt::Debug for Resolver {
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.load().certified))
+    }
+}
+
+/// For an acceptor that follows bundles: the pair is made ready once for each change.
+pub(crate) struct OwnOfBundle {
+    bundles: BundleReceiver,
+    ready: ArcSwapOption<(OwnPair, Arc<CertifiedKey>)>,
+}
+
+impl OwnOfBundle {
+    pub(crate) fn new(bundles: BundleReceiver) -> Self {
+        Self { bundles, ready: ArcSwapOption::empty() }
+    }
+}
+
+impl fmt::Debug for OwnOfBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnOfBundle")
+    }
+}
+
+impl ResolvesServerCert for OwnOfBundle {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let bundle = Arc::clone(&self.bundles.borrow());
+        let last = self.ready.load_full();
+        let Some(pair) = &bundle.own else { return last.map(|ready| Arc::clone(&ready.1)) };
+        match last {
+            Some(ready) if ready.0 == *pair => Some(Arc::clone(&ready.1)),
+            last => match certified(pair) {
+                Ok(fresh) => {
+                    let fresh = Arc::new(fresh);
+                    self.ready.store(Some(Arc::new((pair.clone(), Arc::clone(&fresh)))));
+                    Some(fresh)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the own certificate of bundle {} cannot be used", bundle.revision);
+                    last.map(|ready| Arc::clone(&ready.1))
+                }
+            },
+        }
     }
 }
 
@@ -289,12 +346,24 @@ fn load(folder: &Path) -> Result<Published, IdentityError> {
     let text = read_key_text(folder)?;
     let malformed = || IdentityError::KeyMalformed { path: private_key.clone() };
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| malformed())?;
+    let pair = OwnPair {
+        chain: chain.iter().map(|der| der.to_vec()).collect(),
+        key_der: Zeroizing::new(key.secret_der().to_vec()),
+    };
     match CertifiedKey::from_der(chain, key, &provider()) {
-        Ok(certified) => Ok(Published { certified: Arc::new(certified), facts: Arc::new(facts) }),
+        Ok(certified) => Ok(Published { certified: Arc::new(certified), facts: Arc::new(facts), pair }),
         Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityError::Mismatch { certificate }),
         Err(rustls::Error::InvalidCertificate(problem)) => Err(unusable(format!("{problem:?}"))),
         Err(_) => Err(malformed()),
     }
+}
+
+/// A pair that has travelled, ready for handshakes. It is checked again: nothing that does not match is ever shown.
+pub(crate) fn certified(pair: &OwnPair) -> Result<CertifiedKey, rustls::Error> {
+    let chain = pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let key = PrivateKeyDer::try_from(pair.key_der.to_vec())
+        .map_err(|why| rustls::Error::General(why.to_owned()))?;
+    CertifiedKey::from_der(chain, key, &provider())
 }
 
 fn read_key_text(folder: &Path) -> Result<Zeroizing<String>, IdentityError> {
@@ -306,9 +375,9 @@ fn read_key_text(folder: &Path) -> Result<Zeroizing<String>, IdentityError> {
 }
 
 fn write(folder: &Path, name: &str, mode: u32, bytes: &[u8]) -> Result<(), IdentityError> {
-    files::write_atomic(folder, name, mode, bytes, Durability::Flushed).map_err(|source| {
-        IdentityError::Folder(PkiError { operation: "write", path: folder.join(name), source })
-    })
+    let path = folder.join(name);
+    atomic_file::write_with_mode(&path, bytes, mode)
+        .map_err(|source| IdentityError::Folder(PkiError { operation: "write", path, source }))
 }
 
 /// A file that cannot be looked at is an error, not "absent": else a new identity would be made over the old one.
@@ -320,10 +389,10 @@ fn exists(path: &Path) -> Result<bool, IdentityError> {
 
 /// What an operator should know of a certificate that is used as it is: each cause once, not once for every name.
 fn report(published: &Published, names: &[String], now_unix: u64) {
-    let Some(leaf) = published.certified.cert.first() else { return };
+    let Some(leaf) = published.pair.chain.first() else { return };
     let mut said: Vec<Refusal> = Vec::new();
-    for host in names.iter().filter_map(|name| ServerName::try_from(name.as_str()).ok()) {
-        let Err(refusal) = published.facts.judge(leaf, &host, now_unix) else { continue };
+    for host in names.iter().filter(|name| ServerName::try_from(name.as_str()).is_ok()) {
+        let Err(refusal) = decision::would_be_accepted(leaf, host, now_unix) else { continue };
         if !said.contains(&refusal) {
             let (certificate, code) = (&published.facts, refusal.code());
             tracing::warn!(%certificate, code, "a peer that pins this node's own certificate will refuse it: {refusal}");

@@ -1,35 +1,30 @@
 //! The PKI folders, in the habit of OPC UA (OPC 10000-12 §7): an operator trusts a certificate by moving its file.
 //!
 //! ```text
-//!   pki/own                      this node's certificate and private key        (identity.rs)
-//!   pki/trusted/certs, crl       accepted peers: read afresh at each dial
-//!   pki/issuers/certs, crl       issuers that chains may pass through
-//!   pki/rejected                 what unknown peers have shown, to look at      (rejected.rs)
+//!   pki/own              this node's certificate and private key                             (identity.rs)
+//!   pki/trusted/certs    accepted themselves; an authority's also with everything it has signed
+//!   pki/issuers/certs    nobody trusts them: they complete chains between the two
+//!   pki/*/crl            revocation lists of either
+//!   pki/rejected         what unknown peers have shown, waiting to be looked at: no decision (rejected.rs)
+//!   pki/distrusted       what an operator has decided against: it wins over everything else
 //! ```
 //!
-//! Here only the certificate itself is trusted (pinned); revocation lists and issuers are folders that every OPC UA user expects,
-//! and a file in them is reported as not used.
+//! Who reads them all is `folders.rs`; what people do with them is `manage/`.
 
-use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 
 use crate::certificate::{CertificateFacts, InvalidCertificate};
-use crate::{Fingerprint, files};
+use crate::files;
 
 /// Larger files in the folders are skipped, in bytes.
 pub(crate) const MAX_FILE: usize = 64 * 1024;
-/// Files looked at in `trusted/certs`, in the order of their names; a pair needs one or two. More are skipped and
-/// said, so that a folder filled by mistake does not slow each dial.
-const MAX_TRUSTED_FILES: usize = 256;
-
 /// A PKI folder that cannot be used.
 #[derive(Debug, Error)]
 #[error("cannot {operation} `{}`", path.display())]
@@ -54,9 +49,6 @@ impl PkiError {
 #[derive(Clone, Debug)]
 pub struct PkiStore {
     root: PathBuf,
-    /// What was wrong in the folders at the last reading, so that a dial each second says it once. As many
-    /// entries as files are read.
-    said: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl PkiStore {
@@ -65,8 +57,9 @@ impl PkiStore {
     /// # Errors
     /// When a folder can be neither found nor made.
     pub fn open(root: &Path) -> Result<Self, PkiError> {
-        let store = Self { root: root.to_owned(), said: Arc::default() };
-        let shared = ["trusted/certs", "trusted/crl", "issuers/certs", "issuers/crl", "rejected"];
+        let store = Self { root: root.to_owned() };
+        let shared =
+            ["trusted/certs", "trusted/crl", "issuers/certs", "issuers/crl", "rejected", "distrusted"];
         make_folder(root, 0o750)?;
         make_folder(&store.own(), 0o700)?;
         for folder in shared {
@@ -92,55 +85,22 @@ impl PkiStore {
         self.root.join("rejected")
     }
 
-    /// The fingerprints of all trusted certificates as the folder is now, PEM or DER. A file that is no
-    /// certificate is skipped with a warning: it must not take the trust in the others away.
-    ///
-    /// Reads files: not for an async thread.
-    pub(crate) fn trusted_leaves(&self) -> Result<BTreeSet<Fingerprint>, PkiError> {
-        let folder = self.trusted();
-        let mut problems = self.unused();
-        let mut paths = list(&folder)?;
-        if paths.len() > MAX_TRUSTED_FILES {
-            problems.insert(format!(
-                "`{}` has {} files: only the first {MAX_TRUSTED_FILES} by name are read",
-                folder.display(),
-                paths.len()
-            ));
-            paths.truncate(MAX_TRUSTED_FILES);
-        }
-        let mut leaves = BTreeSet::new();
-        for path in paths {
-            match read_certificates(&path) {
-                Ok(certificates) => leaves.extend(certificates.iter().map(|der| Fingerprint::of(der))),
-                Err(problem) => {
-                    problems.insert(format!("`{}` is skipped: {problem}", path.display()));
-                }
-            }
-        }
-        self.say(problems);
-        Ok(leaves)
+    /// Where certificates are that only complete chains.
+    #[must_use]
+    pub fn issuers(&self) -> PathBuf {
+        self.root.join("issuers/certs")
     }
 
-    /// Folders whose files have no effect here: whoever put a revocation list there must not believe that it works.
-    fn unused(&self) -> BTreeSet<String> {
-        let folders = ["trusted/crl", "issuers/certs", "issuers/crl"].map(|folder| self.root.join(folder));
-        let used = folders.iter().filter(|folder| list(folder).is_ok_and(|files| !files.is_empty()));
-        used.map(|folder| {
-            format!(
-                "files in `{}` have no effect: only pinned certificates are trusted; to revoke one, move it out of `{}`",
-                folder.display(),
-                self.trusted().display()
-            )
-        })
-        .collect()
+    /// Where certificates are that an operator has rejected for good.
+    #[must_use]
+    pub fn distrusted(&self) -> PathBuf {
+        self.root.join("distrusted")
     }
 
-    fn say(&self, problems: BTreeSet<String>) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        for problem in problems.difference(&said) {
-            tracing::warn!("trusted certificates: {problem}");
-        }
-        *said = problems;
+    /// Where revocation lists are.
+    #[must_use]
+    pub fn crls(&self) -> [PathBuf; 2] {
+        ["trusted/crl", "issuers/crl"].map(|folder| self.root.join(folder))
     }
 }
 
@@ -203,38 +163,7 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), PkiError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may fail by unwrapping")]
 mod tests {
-    use tracing_subscriber::fmt::MakeWriter;
-
     use super::*;
-
-    /// What was logged.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Log {
-        fn take(&self) -> String {
-            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-        }
-    }
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Log {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
 
     fn certificate() -> (Vec<u8>, String) {
         let made = rcgen::generate_simple_self_signed(vec!["node-a".to_owned()]).unwrap().cert;
@@ -263,45 +192,5 @@ mod tests {
         assert_eq!(read_certificates(&path).unwrap().len(), 1);
         fs::write(&path, pem.clone() + &"\n".repeat(MAX_FILE - pem.len() + 1)).unwrap();
         assert!(read_certificates(&path).unwrap_err().to_string().contains("larger than 65536 bytes"));
-    }
-
-    /// A dial each second must not fill the log, and a problem that comes back must be said again.
-    #[test]
-    fn a_problem_is_said_once_while_it_lasts() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let store = PkiStore::open(folder.path()).unwrap();
-        let log = Log::default();
-        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-        tracing::subscriber::with_default(subscriber, || {
-            let bad = store.trusted().join("bad.pem");
-            fs::write(&bad, "hello").unwrap();
-            fs::write(folder.path().join("trusted/crl/list.crl"), "x").unwrap();
-            store.trusted_leaves().unwrap();
-            let said = log.take();
-            assert!(said.contains("bad.pem` is skipped: it holds no certificate"), "{said}");
-            assert!(said.contains("trusted/crl` have no effect"), "{said}");
-            store.trusted_leaves().unwrap();
-            assert_eq!(log.take(), "");
-            fs::remove_file(&bad).unwrap();
-            store.trusted_leaves().unwrap();
-            fs::write(&bad, "hello").unwrap();
-            store.clone().trusted_leaves().unwrap();
-            assert!(log.take().contains("bad.pem"));
-        });
-    }
-
-    #[test]
-    fn a_folder_with_too_many_files_is_read_in_part_and_said() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let store = PkiStore::open(folder.path()).unwrap();
-        let (der, _) = certificate();
-        for number in 0..MAX_TRUSTED_FILES {
-            fs::write(store.trusted().join(format!("{number:04}")), "").unwrap();
-        }
-        fs::write(store.trusted().join("9999"), &der).unwrap();
-        assert!(store.trusted_leaves().unwrap().is_empty());
-        assert!(store.said.lock().unwrap().iter().any(|problem| problem.contains("has 257 files")));
-        fs::remove_file(store.trusted().join("0000")).unwrap();
-        assert_eq!(store.trusted_leaves().unwrap().len(), 1);
     }
 }

@@ -13,9 +13,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 
+use service_kit::atomic_file;
+
 use crate::Fingerprint;
-use crate::certificate::{CertificateFacts, Refusal, rfc3339};
-use crate::files::{self, Durability};
+use crate::bundle::Unknown;
+use crate::certificate::{CertificateFacts, one_line, rfc3339};
 use crate::pki::{MAX_FILE, PkiError, PkiStore, list, read_certificates};
 
 /// Certificates kept. Many more than a plant has nodes; a flood of self-made ones pushes out what has not been seen
@@ -35,24 +37,27 @@ pub enum Kept {
 
 /// Keeps an unknown certificate. Seen again, the file's time is renewed and its words stay.
 ///
-/// Writes files, without waiting for the disk: a dial has a deadline, and what is lost in a power cut is shown again by the next
-/// dial. Not for an async thread.
-pub(crate) fn keep(store: &PkiStore, der: &CertificateDer<'_>, refusal: &Refusal, now_unix: u64) -> Kept {
+/// Writes files: not for an async thread.
+pub(crate) fn keep(store: &PkiStore, unknown: &Unknown) -> Kept {
+    let der = &CertificateDer::from(unknown.der.as_slice());
     let folder = store.rejected();
     let name = format!("{}.pem", Fingerprint::of(der).to_hex());
     let path = folder.join(&name);
-    let seen = UNIX_EPOCH.checked_add(Duration::from_secs(now_unix)).unwrap_or(UNIX_EPOCH);
+    let seen = UNIX_EPOCH.checked_add(Duration::from_secs(unknown.seen_unix)).unwrap_or(UNIX_EPOCH);
     // Read, not only looked for: a power cut may have left an empty file of that name.
     let is_there = read_certificates(&path).is_ok_and(|known| known.contains(der));
     if is_there && mark_seen(&path, seen).is_ok() {
         return Kept::At(path);
     }
-    let text = describe(der, refusal, now_unix);
+    let first_seen = rfc3339(i64::try_from(unknown.seen_unix).unwrap_or(i64::MAX));
+    let words =
+        [("Reason", one_line(&unknown.reason).as_str()), ("First seen", &first_seen)].map(line).concat();
+    let text = file_text(der, &words);
     if text.len() > MAX_FILE {
         return Kept::Failed(format!("it would be larger than {MAX_FILE} bytes"));
     }
     let written = make_room(&folder).and_then(|()| {
-        files::write_atomic(&folder, &name, 0o640, text.as_bytes(), Durability::Unflushed)
+        atomic_file::write_with_mode(&path, text.as_bytes(), 0o640)
             .and_then(|()| mark_seen(&path, seen))
             .map_err(|source| PkiError { operation: "write into", path: folder, source })
     });
@@ -66,8 +71,8 @@ fn mark_seen(path: &Path, seen: SystemTime) -> io::Result<()> {
     File::options().append(true).open(path)?.set_modified(seen)
 }
 
-fn describe(der: &[u8], refusal: &Refusal, now_unix: u64) -> String {
-    let first_seen = rfc3339(i64::try_from(now_unix).unwrap_or(i64::MAX));
+/// The text of a file that holds one certificate: what it says, these further lines, and the certificate itself.
+pub(crate) fn file_text(der: &[u8], further: &str) -> String {
     let words = match CertificateFacts::read(der) {
         Ok(facts) => format!(
             "Subject:     {}\nIssuer:      {}\nNames:       {}\nValid:       {}\n",
@@ -78,11 +83,18 @@ fn describe(der: &[u8], refusal: &Refusal, now_unix: u64) -> String {
         ),
         Err(problem) => format!("Unreadable:  {problem}\n"),
     };
+    format!("Fingerprint: {}\n{words}{further}\n{}", Fingerprint::of(der), pem(der))
+}
+
+/// One line of such a file.
+pub(crate) fn line((name, value): (&str, &str)) -> String {
+    format!("{:<13}{value}\n", format!("{name}:"))
+}
+
+/// The certificate in PEM.
+pub(crate) fn pem(der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
-    let mut text = format!(
-        "Fingerprint: {}\n{words}Reason:      {refusal}\nFirst seen:  {first_seen}\n\n-----BEGIN CERTIFICATE-----\n",
-        Fingerprint::of(der),
-    );
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
     let mut rest = encoded.as_str();
     while !rest.is_empty() {
         // Lines of 64 characters (RFC 7468 §2); base64 is ASCII, so that every place is a character's.

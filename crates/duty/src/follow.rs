@@ -4,20 +4,25 @@
 //! ```text
 //!   driver ══ the same channels as in one process ══ Follower ── FollowDuty, unix socket ──► supervisor
 //!                                                       └─────── listening socket ─────────► (for the tombstone)
+//!                                                       └─────── a line ───────────────────► guard
 //! ```
 //!
 //! While the supervisor is away the node is unfit, and orders are answered by what is certain:
 //!
 //! - An epoch that was never put on any stream: no supervisor can have begun it. A run has failed; a stop is done.
 //! - One that was: its plugins may live until the last lease that went out, so nothing is said before that; then the guard
-//!   has fired. That they are *gone* is said by the next supervisor, which ends leftovers before it answers, or by whoever
-//!   makes sure that the last one is dead and ends its leftovers (`NothingLives`).
+//!   has fired. That they are *gone* is said by the next supervisor, which ends leftovers before it answers; by whoever
+//!   makes sure that the last one is dead and ends its leftovers (`NothingLives`); or by the guard itself, over its line.
 //!
-//! (`follow/doubt.rs` keeps this apart from the connection.)
+//! A supervisor that stands still renews no lease: the guard ends the plugins and says so. When the supervisor has not said
+//! the same a moment later, it counts as away, so that the other node can take over while this one's guard is all that moves.
+//!
+//! (`follow/doubt.rs` keeps this apart from the connection; `follow/away.rs` is what is done while there is none.)
 //!
 //! A supervisor that comes back without the epoch is a new one. The epoch is never run again there, because a tombstone
 //! may have been shown for it.
 
+mod away;
 mod doubt;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,6 +38,7 @@ use onduty_api::wire::plugin::v1::plugin_supervisor_service_client::PluginSuperv
 use onduty_api::wire::plugin::v1::{FollowDutyRequest, FollowDutyResponse};
 use service_kit::Clock;
 use service_kit::descriptor;
+use service_kit::guard_line::{self, DriverEnd};
 use service_kit::ports::SupervisorPort;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -48,9 +54,16 @@ const ORDERS: usize = 4;
 /// A supervisor that lives answers at once.
 const ANSWER: Duration = Duration::from_secs(3);
 /// The first wait after a supervisor went away; doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(20);
+const FIRST_WAIT: Duration = Duration::from_millis(5);
 /// The longest: a supervisor that starts is found within this.
 const LONGEST_WAIT: Duration = Duration::from_millis(320);
+
+/// How long a connection is waited for before orders are answered without it: the socket of one that stands still takes it.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// How much later than its guard a supervisor may say that the plugins are gone.
+const GRACE: Duration = Duration::from_millis(50);
+/// How long a guard that is asked may take: as long as killing takes, and some more.
+const GUARD_ANSWER: Duration = Duration::from_millis(200);
 
 /// Makes sure that no supervisor runs and that nothing lives of the last one; `false` when that is not certain. May take
 /// seconds; called again and again while the supervisor is away and something of it may live.
@@ -80,6 +93,14 @@ pub struct Follower {
     /// The supervisor's word on fitness, kept back until everything is settled with it.
     fitness: Option<Input>,
     settled: bool,
+    /// To the guard of the newest supervisor.
+    line: Option<DriverEnd>,
+    /// The newest epoch of which the supervisor has said that it is reaped.
+    reaped: Option<Epoch>,
+    /// The newest epoch of which the guard has said that it is gone.
+    gone: Option<Epoch>,
+    /// Leftovers were looked for since a supervisor was followed.
+    swept: bool,
 }
 
 /// Why a supervisor is not followed any more.
@@ -95,24 +116,34 @@ impl Follower {
     #[must_use]
     pub fn new(options: FollowOptions) -> (Self, watch::Receiver<Arc<Vec<PluginStatus>>>) {
         let (plugins, seen) = watch::channel(Arc::default());
-        (Self { options, plugins, doubt: Doubt::default(), fitness: None, settled: false }, seen)
+        let follower = Self {
+            options,
+            plugins,
+            doubt: Doubt::default(),
+            fitness: None,
+            settled: false,
+            line: None,
+            reaped: None,
+            gone: None,
+            swept: false,
+        };
+        (follower, seen)
     }
 
     /// Follows until `stop`, or until the driver has ended.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut wait = FIRST_WAIT;
         let following = async {
-            let mut why = "it has not answered yet".to_owned();
+            // Nothing is said before the first try: a node that starts would be passed over for an instant's sake.
             loop {
-                let unfit = Some(format!("the plugin supervisor is away: {why}"));
-                self.report(Input::PreflightChanged { unfit }).await?;
-                match self.follow(&mut wait).await {
-                    Gone::Away(cause) => why = cause,
-                    Gone::Driver => return None::<()>,
-                }
+                let Gone::Away(why) = self.follow(&mut wait).await else { return None::<()> };
                 tracing::debug!(why, "the plugin supervisor is away");
+                // Unfit first: a node whose plugins are gone is not to begin again here.
+                self.report_away(&why).await?;
                 self.show_nothing();
-                self.while_away(wait).await?;
+                let asked = self.look_after_leftovers().await?;
+                let pause = if asked { wait.max(GUARD_ANSWER) } else { wait };
+                self.while_away(tokio::time::sleep(pause)).await?;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
         };
@@ -126,6 +157,11 @@ impl Follower {
     /// `None` when the driver has ended.
     async fn report(&self, report: Input) -> Option<()> {
         self.options.port.reports.send(report).await.ok()
+    }
+
+    async fn report_away(&self, why: &str) -> Option<()> {
+        let unfit = Some(format!("the plugin supervisor is away: {why}"));
+        self.report(Input::PreflightChanged { unfit }).await
     }
 
     /// Nobody knows what the plugins do.
@@ -142,58 +178,37 @@ impl Follower {
         });
     }
 
-    // ------------------------------------------------------------------------------------ away
-
-    /// Waits until it is time to try again; answers orders meanwhile. `None` when the driver has ended.
-    async fn while_away(&mut self, wait: Duration) -> Option<()> {
-        let until = Instant::now() + wait;
-        self.look_after_leftovers().await?;
-        loop {
-            let order = *self.options.port.orders.borrow_and_update();
-            if let Some(report) = order.and_then(|order| self.doubt.answer(order, self.options.clock.boot()))
-            {
-                self.report(report).await?;
-            }
-            // What a secret would prove, no guard could.
-            while self.options.port.secrets.try_recv().is_ok() {}
-            tokio::select! {
-                () = sleep_until(until) => return Some(()),
-                changed = self.options.port.orders.changed() => changed.ok()?,
-            }
-        }
-    }
-
-    /// Nobody needs to wait for a lease or for another supervisor when it is certain that nothing lives.
-    async fn look_after_leftovers(&mut self) -> Option<()> {
-        let Some(epoch) = self.doubt.in_doubt() else { return Some(()) };
-        let nothing_lives = Arc::clone(&self.options.nothing_lives);
-        if !tokio::task::spawn_blocking(move || nothing_lives()).await.unwrap_or(false) {
-            return Some(());
-        }
-        self.doubt.nothing_lives();
-        let why = "the plugin supervisor died, and the plugins with it".to_owned();
-        self.report(Input::GuardFired { epoch, why }).await?;
-        self.report(Input::PluginsReaped { epoch }).await
-    }
-
     // ------------------------------------------------------------------------------------ following
 
     async fn follow(&mut self, wait: &mut Duration) -> Gone {
         (self.fitness, self.settled) = (None, false);
         let (orders, requests) = mpsc::channel(ORDERS);
-        let mut answers = match self.connect(requests).await {
-            Ok(answers) => answers,
-            Err(why) => return Gone::Away(why),
+        let connecting = connect(self.options.socket.clone(), requests);
+        tokio::pin!(connecting);
+        let connected = match timeout(HEAD_START, &mut connecting).await {
+            Ok(connected) => Some(connected),
+            Err(_elapsed) => match self.report_away("it does not answer").await {
+                Some(()) => self.while_away(connecting).await,
+                None => None,
+            },
+        };
+        let mut answers = match connected {
+            Some(Ok(answers)) => answers,
+            Some(Err(why)) => return Gone::Away(why),
+            None => return Gone::Driver,
         };
         let standing = match self.hear_truth(&mut answers).await {
             Ok(standing) => standing,
             Err(gone) => return gone,
         };
         *wait = FIRST_WAIT;
+        // What the guard said belongs to the time before.
+        (self.gone, self.swept) = (None, false);
         tracing::info!("following the plugin supervisor");
         if let Err(gone) = self.settle(standing, &orders, &mut answers).await {
             return gone;
         }
+        self.lend_line().await;
         self.lend_listener().await;
         self.settled = true;
         if let Some(fitness) = self.fitness.take()
@@ -202,21 +217,6 @@ impl Follower {
             return Gone::Driver;
         }
         self.carry(&orders, &mut answers).await
-    }
-
-    async fn connect(
-        &self,
-        requests: mpsc::Receiver<FollowDutyRequest>,
-    ) -> Result<Streaming<FollowDutyResponse>, String> {
-        let connecting = async {
-            let channel = unix_channel::connect(&self.options.socket).await.map_err(|error| told(&error))?;
-            let answered = PluginSupervisorServiceClient::new(channel)
-                .follow_duty(ReceiverStream::new(requests))
-                .await
-                .map_err(|status| status.message().to_owned())?;
-            Ok(answered.into_inner())
-        };
-        timeout(ANSWER, connecting).await.unwrap_or_else(|_elapsed| Err("it does not answer".to_owned()))
     }
 
     /// Hands on what the supervisor knows, and returns the epoch of which something may live.
@@ -245,7 +245,12 @@ impl Follower {
                 self.fitness = Some(fitness);
                 Ok(())
             }
-            SupervisorNews::Report(report) => self.report(report).await.ok_or(Gone::Driver),
+            SupervisorNews::Report(report) => {
+                if let Input::PluginsReaped { epoch } = &report {
+                    self.reaped = self.reaped.max(Some(*epoch));
+                }
+                self.report(report).await.ok_or(Gone::Driver)
+            }
             SupervisorNews::Plugins(plugins) => {
                 self.plugins.send_replace(Arc::new(plugins));
                 Ok(())
@@ -283,6 +288,28 @@ impl Follower {
         Ok(())
     }
 
+    /// Past the supervisor, should it stand still.
+    async fn lend_line(&mut self) {
+        let lending = async {
+            let (ours, theirs) = guard_line::line()?;
+            let taken = descriptor::lend_line(&self.options.listener_socket, theirs.as_fd()).await?;
+            Ok::<_, std::io::Error>(taken.then_some(ours))
+        };
+        let why = match lending.await {
+            Ok(Some(line)) => {
+                self.line = Some(line);
+                return;
+            }
+            Ok(None) => "the supervisor refused it".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.line = None;
+        tracing::warn!(
+            why,
+            "no line to the guard: should the supervisor stand still, this node waits for it"
+        );
+    }
+
     async fn lend_listener(&self) {
         let FollowOptions { listener, listener_socket, .. } = &self.options;
         let Some(listener) = listener else { return };
@@ -302,6 +329,8 @@ impl Follower {
     ) -> Gone {
         self.options.port.orders.mark_changed();
         let (mut due, mut secrets_come) = (false, true);
+        // When the supervisor has to have said what its guard has.
+        let mut by: Option<Instant> = None;
         loop {
             // Cancel-safe: a permit that is not used is given back, and a stream's message is taken whole or not at all.
             tokio::select! {
@@ -328,6 +357,16 @@ impl Follower {
                         return gone;
                     }
                 }
+                epoch = said_gone(self.line.as_ref()) => {
+                    self.gone = self.gone.max(Some(epoch));
+                    by = by.or_else(|| Some(Instant::now() + GRACE));
+                }
+                () = async { if let Some(by) = by { sleep_until(by).await } }, if by.is_some() => {
+                    by = None;
+                    if self.gone > self.reaped {
+                        return Gone::Away("it stands still, and its guard has ended the plugins".to_owned());
+                    }
+                }
                 secret = self.options.port.secrets.recv(), if secrets_come => match secret {
                     // Without room the peer goes by silence: slower, not less safe.
                     Some(secret) => {
@@ -338,6 +377,29 @@ impl Follower {
                 },
             }
         }
+    }
+}
+
+async fn connect(
+    socket: PathBuf,
+    requests: mpsc::Receiver<FollowDutyRequest>,
+) -> Result<Streaming<FollowDutyResponse>, String> {
+    let connecting = async {
+        let channel = unix_channel::connect(&socket).await.map_err(|error| told(&error))?;
+        let answered = PluginSupervisorServiceClient::new(channel)
+            .follow_duty(ReceiverStream::new(requests))
+            .await
+            .map_err(|status| status.message().to_owned())?;
+        Ok(answered.into_inner())
+    };
+    timeout(ANSWER, connecting).await.unwrap_or_else(|_elapsed| Err("it does not answer".to_owned()))
+}
+
+/// What the guard says next; for ever silent without a line. Cancel-safe.
+async fn said_gone(line: Option<&DriverEnd>) -> Epoch {
+    match line {
+        Some(line) => line.gone().await,
+        None => std::future::pending().await,
     }
 }
 

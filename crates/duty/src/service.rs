@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::{Effect, Epoch, Input, Machine, Memory, Now, Rules, Settings};
+use failover_core::{Effect, Epoch, Input, Machine, Memory, Mode, Now, Rules, Settings};
 use service_kit::Clock;
 use service_kit::ports::DriverPort;
 use thiserror::Error;
@@ -158,8 +158,14 @@ fn begin(
     Machine::new(now, settings, memory, reserved_up_to)
 }
 
-/// How long a stop may take: a hand-over with both nodes' limits, and a margin for the disk and the link.
+/// What a stop may take beyond the limits in the settings.
+const STOP_MARGIN: Duration = Duration::from_millis(500);
+
+/// How long a stop may take: that of the plugins and, where the duty is handed over, the other node's start. The stop budget
+/// that `config check` prints is the same and has room for the end of the process.
 fn stop_bound(settings: &Settings) -> Duration {
     let silence = settings.takeover_after.unwrap_or(settings.timeout).max(settings.timeout);
-    settings.stop_limit + settings.start_limit + silence * 2 + Duration::from_secs(5)
+    let hands_over = settings.handover_on_stop && settings.mode != Mode::Deactivated;
+    let handover = if hands_over { settings.start_limit + silence * 2 } else { Duration::ZERO };
+    settings.stop_limit + handover + STOP_MARGIN
 }

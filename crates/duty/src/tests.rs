@@ -35,6 +35,7 @@ fn settings(startup_wait: Duration) -> Settings {
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(3),
         takeover_after: None,
+        paths: Vec::new(),
         confirm_refusals: false,
         startup_wait,
         failback: FailbackMode::Automatic,
@@ -144,7 +145,8 @@ impl Node {
     }
 
     fn proved(session: SessionId) -> Input {
-        Input::SessionProved { session, peer: identity(2), role: Role::Secondary, mode: Mode::Secondary }
+        let via = failover_core::Via::default();
+        Input::SessionProved { session, via, peer: identity(2), role: Role::Secondary, mode: Mode::Secondary }
     }
 }
 

@@ -123,6 +123,10 @@ event_codes! {
     PeerDisconnected => "peer_disconnected",
     /// The peer is connected.
     PeerConnected => "peer_connected",
+    /// One of several network paths is lost; the peer is connected over another.
+    PathLost => "path_lost",
+    /// A network path is back.
+    PathBack => "path_back",
     /// Something answers, but cannot prove the key.
     PeerUnproved => "peer_unproved",
     /// The peer proved the key, but role, mode, timing or version do not fit.

@@ -129,6 +129,55 @@ random_id! {
 #[serde(transparent)]
 pub struct SessionId(pub u64);
 
+/// One network path between the two nodes: which address of `redundancy.secondary.address`, counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct PathId(u8);
+
+/// A number that is no path.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("there is no path {0}: at most {most} are possible, counted from 0", most = PathId::MOST)]
+pub struct InvalidPath(u8);
+
+impl PathId {
+    /// How many paths a pair has at most.
+    pub const MOST: usize = 4;
+    /// The only one of a pair with one address.
+    pub const FIRST: Self = Self(0);
+
+    /// Every path of a pair with `count` of them.
+    pub fn all(count: usize) -> impl Iterator<Item = Self> {
+        (0_u8..).map(Self).take(count.min(Self::MOST))
+    }
+
+    /// Its place in a list.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl TryFrom<u8> for PathId {
+    type Error = InvalidPath;
+
+    fn try_from(number: u8) -> Result<Self, InvalidPath> {
+        if usize::from(number) < Self::MOST { Ok(Self(number)) } else { Err(InvalidPath(number)) }
+    }
+}
+
+impl From<PathId> for u8 {
+    fn from(path: PathId) -> Self {
+        path.0
+    }
+}
+
+/// People count from 1.
+impl fmt::Display for PathId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.index() + 1)
+    }
+}
+
 /// The name of a node for people: 1 to 64 of `A-Z a-z 0-9 . _ -`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Beat, BootTime, Epoch, Identity, Mode, RequestId, Role, SessionId, Summary};
+use crate::{Beat, BootTime, Epoch, Identity, Mode, PathId, RequestId, Role, SessionId, Summary};
 
 /// What the dialling end of the link has found, while no authenticated session is open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,17 @@ pub enum DialOutcome {
     Silent(String),
     /// Something answered that could not prove the key, or with which TLS failed.
     Unproved(String),
+}
+
+/// The network path of a session, as its dialling end tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Via {
+    /// Which path.
+    pub path: PathId,
+    /// How many the dialling node has.
+    pub paths: usize,
+    /// Where the other end of the connection is.
+    pub remote: String,
 }
 
 /// The licence of a witness or fence to hold the duty. With arbitration `none` it is never sent.
@@ -47,8 +58,10 @@ pub enum Input {
     // -------------------------------------------------------------- link
     /// A session was authenticated in both directions.
     SessionProved {
-        /// Its number; larger than all before.
+        /// Its number; larger than all before on its path.
         session: SessionId,
+        /// Over which path.
+        via: Via,
         /// Who is at the other end.
         peer: Identity,
         /// Its configured role (for mode `deactivated`, the last one).
@@ -71,8 +84,13 @@ pub enum Input {
         cause: String,
     },
     /// A dial came to an end without a session.
-    DialFinished(DialOutcome),
-    /// On every address the connection was refused on each of the fresh connects of `takeover_confirm`.
+    DialFinished {
+        /// Of which path.
+        path: PathId,
+        /// What was found.
+        outcome: DialOutcome,
+    },
+    /// On every address of every path the connection was refused on each of the fresh connects of `takeover_confirm`.
     RefusalConfirmed,
     /// A guard showed the secret whose SHA-256 the peer had promised for this epoch: no plugin of it lives.
     TombstoneRead {

@@ -27,8 +27,11 @@ mod view;
 
 pub use effect::{DutyOrder, Effect};
 pub use event::{Event, EventCode, Measures, Severity, UnknownEventCode};
-pub use ids::{Epoch, InstanceId, InvalidNodeName, Mode, NodeId, NodeName, RequestId, Role, SessionId};
-pub use input::{DialOutcome, Input, Licence};
+pub use ids::{
+    Epoch, InstanceId, InvalidNodeName, InvalidPath, Mode, NodeId, NodeName, PathId, RequestId, Role,
+    SessionId,
+};
+pub use input::{DialOutcome, Input, Licence, Via};
 pub use machine::{Machine, Now};
 pub use memory::Memory;
 pub use report::{
@@ -40,4 +43,4 @@ pub use rules::Rules;
 pub use settings::{Arbitration, FailbackMode, OnUnproved, Settings};
 pub use state::State;
 pub use time::BootTime;
-pub use view::{LinkVerdict, PeerView, Redundancy, View, Warning, Word};
+pub use view::{LinkVerdict, PathView, PeerView, Redundancy, View, Warning, Word};

@@ -24,7 +24,8 @@
 //!
 //! ```text
 //!   in_<state>  one file per state: every input written out        peer      the link, silence, refusals
-//!   acquire     who may take the duty, when, why                   handover  planned moves
+//!   paths       several network paths, which of them are lost      handover  planned moves
+//!   acquire     who may take the duty, when, why
 //!   licence     who has a say beside the pair                      bounds    a supervisor that never answers
 //!   transition  how the duty is taken, given up, ended             conflict  both active
 //!   lease       the lease to the guard, timings                    mode      changes of the mode
@@ -42,6 +43,7 @@ mod lease;
 mod licence;
 mod mode;
 mod parts;
+mod paths;
 mod peer;
 mod redundancy;
 mod shared;
@@ -99,6 +101,8 @@ pub struct Machine {
     conflict: Option<Conflict>,
     stopping: Option<Stopping>,
     announced: Option<Report>,
+    /// The number of `announced`.
+    revision: u64,
     /// The last `Woke`, while nothing else has happened since: what it looked at is not due again.
     woken: Option<BootTime>,
     out: Outbox,
@@ -150,7 +154,7 @@ impl Machine {
             state: State::Starting,
             since: now.boot,
             why: "the node has started".to_owned(),
-            peer: Peer::new(now.boot),
+            peer: Peer::new(now.boot, settings.dialled()),
             epochs: Epochs::restore(settings.role, &memory, reserved_up_to),
             lease: Lease::new(),
             health: Health::default(),
@@ -168,6 +172,7 @@ impl Machine {
             conflict: None,
             stopping: None,
             announced: None,
+            revision: 0,
             woken: None,
             out: Outbox::default(),
             remembered: memory.clone(),
@@ -207,6 +212,7 @@ impl Machine {
     pub fn report(&self) -> Report {
         Report {
             identity: self.settings.identity.clone(),
+            revision: self.revision,
             role: self.settings.role,
             mode: self.mode_told(),
             state: self.state,

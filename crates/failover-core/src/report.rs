@@ -149,6 +149,9 @@ pub struct Summary {
 pub struct Report {
     /// Who speaks.
     pub identity: Identity,
+    /// Grows with every change of the report in one run of the node: over two paths an older report may arrive after a
+    /// newer one, and two with the same number say the same.
+    pub revision: u64,
     /// The configured role; for mode `deactivated` the last one.
     pub role: Role,
     /// The configured mode.
@@ -191,7 +194,8 @@ pub struct Beat {
     /// The standby itself counts from its *own* stamp that the active echoed. Whoever carries beats must therefore stop
     /// echoing, on every connection, once an answer came late (its echo is more than an interval and a round trip
     /// behind what was sent since), and begin again only in a session that is proved anew: an echo sent after that
-    /// would promise more than the standby keeps. With arbitration `none` and `fence` a promise grants nothing.
+    /// would promise more than the standby keeps. With several network paths an answer is late when the newest one over
+    /// any path is: that is what the standby counts from. With arbitration `none` and `fence` a promise grants nothing.
     pub echo: Option<BootTime>,
     /// The rest.
     pub report: Report,

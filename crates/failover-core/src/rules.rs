@@ -1,9 +1,9 @@
-//! The rules that the four known mistakes break.
+//! The rules that the six known mistakes break.
 //!
 //! A failover manager that makes one of them passes every fair-weather test. The test suite therefore builds each
 //! broken machine on purpose and must catch it; `Rules::RIGHT` is the only value that production code can make.
 
-/// Which of the four rules hold. Tests with the feature `broken-variants` can break one at a time.
+/// Which of the six rules hold. Tests with the feature `broken-variants` can break one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// Silence counts from the own stamp that the peer echoed, never from the arrival of the answer.
@@ -14,6 +14,10 @@ pub struct Rules {
     pub(crate) reap_before_standby: bool,
     /// A refused connection is silence, not proof of death.
     pub(crate) refused_is_silence: bool,
+    /// Of the reports that come over several paths the newest counts, not the one that comes last.
+    pub(crate) newest_report: bool,
+    /// The link is lost when the session of every path is.
+    pub(crate) every_path: bool,
 }
 
 impl Rules {
@@ -23,6 +27,8 @@ impl Rules {
         wait_at_start: true,
         reap_before_standby: true,
         refused_is_silence: true,
+        newest_report: true,
+        every_path: true,
     };
 }
 
@@ -41,4 +47,10 @@ impl Rules {
     /// A refused connection counts as proof of death.
     #[doc(hidden)]
     pub const REFUSED_IS_DEAD: Self = Self { refused_is_silence: false, ..Self::RIGHT };
+    /// Whatever report comes last counts.
+    #[doc(hidden)]
+    pub const LAST_REPORT_COUNTS: Self = Self { newest_report: false, ..Self::RIGHT };
+    /// The end of one session is the end of the link.
+    #[doc(hidden)]
+    pub const ONE_PATH_IS_ALL: Self = Self { every_path: false, ..Self::RIGHT };
 }

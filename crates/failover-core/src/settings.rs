@@ -53,6 +53,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The secondary's takeover time; `None`: the primary's timeout, as told by it.
     pub takeover_after: Option<Duration>,
+    /// The addresses this node dials, one per network path, as people wrote them; empty where it dials nobody.
+    pub paths: Vec<String>,
     /// Whether `takeover_confirm` is in use.
     pub confirm_refusals: bool,
     /// How long `Starting` waits for the peer.
@@ -77,4 +79,14 @@ pub struct Settings {
     pub arbitration: Arbitration,
     /// Lasting warnings that the settings themselves bring: (sentence).
     pub unsafe_settings: Vec<String>,
+}
+
+impl Settings {
+    /// The addresses that this node dials to find its peer: a secondary's.
+    pub(crate) fn dialled(&self) -> &[String] {
+        match self.role {
+            Role::Secondary => &self.paths,
+            Role::Primary => &[],
+        }
+    }
 }

@@ -47,7 +47,7 @@ pub const fn kind(input: &Input) -> &'static str {
         Input::SessionProved { .. } => "SessionProved",
         Input::BeatArrived { .. } => "BeatArrived",
         Input::SessionEnded { .. } => "SessionEnded",
-        Input::DialFinished(_) => "DialFinished",
+        Input::DialFinished { .. } => "DialFinished",
         Input::RefusalConfirmed => "RefusalConfirmed",
         Input::TombstoneRead { .. } => "TombstoneRead",
         Input::TombstoneArmed { .. } => "TombstoneArmed",
@@ -126,7 +126,10 @@ fn starting(kind: &str) -> Option<Cell> {
         "TakeoverRequested" => {
             cell(&[TakingOver], "taken by hand, unless the peer is alive with the duty or this node is unfit")
         }
-        "SessionProved" => cell(&[], "judged; an older session is closed"),
+        "SessionProved" => cell(
+            &[],
+            "judged; an older session of the same path, or of an earlier run of the peer, is closed",
+        ),
         "ModeRequested" => cell(&[Standalone], MODE_IDLE),
         other => idle(other)?,
     })
@@ -154,7 +157,11 @@ fn standby(kind: &str) -> Option<Cell> {
         "TakeoverRequested" => {
             cell(&[TakingOver], "taken by hand, unless the peer is alive with the duty or this node is unfit")
         }
-        "SessionProved" => cell(&[], "judged; an older session is closed, a tombstone is void"),
+        "SessionProved" => cell(
+            &[],
+            "judged; an older session of the same path, or of an earlier run of the peer, is closed; a tombstone is void, \
+             unless another path has carried the link all the while",
+        ),
         "ModeRequested" => cell(&[Standalone], MODE_IDLE),
         other => idle(other)?,
     })

@@ -20,7 +20,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::Role;
+use crate::{Role, TimingsInForce};
 
 /// `K`: the time the guard needs to kill and reap every plugin.
 pub const KILL_TIME: Duration = Duration::from_millis(50);
@@ -105,6 +105,24 @@ pub fn guard_deadline_against(
             }
         },
     )
+}
+
+/// Why the timings of the two nodes cannot work together, as each tells its own; `None`: they can.
+#[must_use]
+pub fn misfit(primary: &TimingsInForce, secondary: &TimingsInForce) -> Option<String> {
+    let interval = secondary.interval;
+    if interval >= primary.takeover_after {
+        return Some(format!(
+            "`redundancy.secondary.interval` ({interval:?}) must be shorter than the primary's \
+             `redundancy.primary.timeout` ({:?})",
+            primary.takeover_after
+        ));
+    }
+    let no_room = |contender, takeover_after| {
+        guard_deadline_against(contender, interval, takeover_after).err().map(|none| none.to_string())
+    };
+    no_room(Role::Secondary, secondary.takeover_after)
+        .or_else(|| no_room(Role::Primary, primary.takeover_after))
 }
 
 /// The shortest takeover time of `contender` that leaves the other node room for `guard_deadline`.

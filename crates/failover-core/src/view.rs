@@ -6,8 +6,8 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootTime, DutyOrder, Epoch, Fitness, Identity, Maintenance, Mode, Procedure, Report, Role, Severity,
-    State,
+    BootTime, DutyOrder, Epoch, Fitness, Identity, Maintenance, Mode, PathId, Procedure, Report, Role,
+    Severity, State,
 };
 
 /// One word for people.
@@ -58,6 +58,23 @@ pub enum LinkVerdict {
     Established,
 }
 
+/// One of several network paths to the peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathView {
+    /// Which.
+    pub path: PathId,
+    /// The address as configured; on the node that is dialled, where the newest connection came from. Empty: not known yet.
+    pub address: String,
+    /// The link over this path.
+    pub link: LinkVerdict,
+    /// Since when it is like this.
+    pub since: BootTime,
+    /// The newest round trip over it. Only the secondary measures it.
+    pub round_trip: Option<Duration>,
+    /// Whether it is a lost one: nothing has come over it for the timeout, while the peer is connected over another.
+    pub lost: bool,
+}
+
 /// The peer as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerView {
@@ -73,6 +90,8 @@ pub struct PeerView {
     pub last_echo: Option<BootTime>,
     /// The newest round trip. Only the secondary measures it: what it sends is answered at once.
     pub round_trip: Option<Duration>,
+    /// The network paths, in the order of their addresses; one where there is only one.
+    pub paths: Vec<PathView>,
     /// Until when the peer has promised not to take over (from its echoes). Decides only under a witness.
     pub promise_until: Option<BootTime>,
     /// When silence will have lasted long enough for this node to take over, where it may.

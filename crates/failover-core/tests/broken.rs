@@ -1,4 +1,4 @@
-//! Four machines that break one rule each. A suite that cannot tell them from the right one proves nothing, so each
+//! Six machines that break one rule each. A suite that cannot tell them from the right one proves nothing, so each
 //! must be caught by at least one check that the right machine passes.
 #![allow(clippy::unwrap_used)]
 
@@ -67,8 +67,62 @@ fn takes_a_refusal_for_death(rules: Option<Rules>) -> bool {
     world.states()[1] != Some(State::Standby)
 }
 
+fn up_on_two_paths(rules: Option<Rules>) -> World {
+    let mut world = world(rules);
+    world.two_paths();
+    world.boot(0);
+    world.boot(1);
+    world.run_for(ms(6500));
+    world
+}
+
+/// One of two cables is cut and both ends notice at once.
+fn takes_one_path_for_all(rules: Option<Rules>) -> bool {
+    let mut world = up_on_two_paths(rules);
+    world.net.down[0] = true;
+    let link = *world.links.iter().find(|(_, link)| link.path == 0).unwrap().0;
+    world.broken(0, link, "the connection broke");
+    world.broken(1, link, "the connection broke");
+    world.run_for(ms(5000));
+    world.states()[1] != Some(State::Standby) || world.checks.overlap > 0
+}
+
+/// A hand-over to the secondary while what was said before it is still under way over a slow path.
+fn believes_what_comes_last(rules: Option<Rules>) -> bool {
+    let mut world = world(rules);
+    world.two_paths();
+    for host in &mut world.hosts {
+        host.settings.failback = failover_core::FailbackMode::Manual;
+    }
+    world.net.slow[1] = ms(1600);
+    world.boot(0);
+    world.boot(1);
+    world.run_for(ms(12_000));
+    for round in 0..6 {
+        let from = usize::from(world.states()[0] != Some(State::Active));
+        let request = failover_core::RequestId(format!("move-{round}"));
+        world.tell(from, failover_core::Input::SwitchoverRequested { request });
+        world.run_for(ms(700 + 350 * round));
+    }
+    world.run_for(ms(5000));
+    let told = world.told.iter().any(|(_, code, _)| *code == failover_core::EventCode::ConflictFound);
+    told || world.checks.overlap > 0 || !world.checks.broken.is_empty()
+}
+
+#[test]
+fn one_path_taken_for_all_is_caught() {
+    assert!(takes_one_path_for_all(Some(Rules::ONE_PATH_IS_ALL)));
+}
+
+#[test]
+fn believing_the_report_that_comes_last_is_caught() {
+    assert!(believes_what_comes_last(Some(Rules::LAST_REPORT_COUNTS)));
+}
+
 #[test]
 fn the_right_machine_passes_every_check() {
+    assert!(!takes_one_path_for_all(None));
+    assert!(!believes_what_comes_last(None));
     assert!(!takes_over_late(None));
     assert!(!starts_beside_the_active(None));
     assert!(!hands_over_what_still_runs(None));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use failover_core::{
     Beat, BootTime, DialOutcome, Effect, Epoch, EventCode, Identity, Input, LinkVerdict, Machine, Memory,
-    Now, Report, SessionId, Settings, State, TombstonePromise,
+    Now, PathId, Report, SessionId, Settings, State, TombstonePromise, Via,
 };
 
 fn at(millis: u64) -> Now {
@@ -24,8 +24,15 @@ fn secondary() -> (Machine, Settings, Report) {
 }
 
 fn prove(machine: &mut Machine, now: Now, session: u64, report: &Report) -> Vec<Effect> {
+    prove_over(machine, now, (0, session), report)
+}
+
+/// Path (of two, unless it is the first of one) and session.
+fn prove_over(machine: &mut Machine, now: Now, (path, session): (u8, u64), report: &Report) -> Vec<Effect> {
+    let path = PathId::try_from(path).unwrap();
     let input = Input::SessionProved {
         session: SessionId(session),
+        via: Via { path, paths: path.index() + 1, remote: "10.0.0.1".to_owned() },
         peer: report.identity.clone(),
         role: report.role,
         mode: report.mode,
@@ -148,7 +155,7 @@ fn an_unproved_answer_changes_no_report_and_no_deadline() {
     let mut events = 0;
     for n in 0..1000 {
         let outcome = DialOutcome::Unproved("the key does not match".to_owned());
-        let effects = machine.handle(at(40 + n), Input::DialFinished(outcome));
+        let effects = machine.handle(at(40 + n), Input::DialFinished { path: PathId::FIRST, outcome });
         events += effects.iter().filter(|effect| matches!(effect, Effect::Record(_))).count();
     }
     assert_eq!((machine.report(), machine.view(at(1040)).peer.last_echo), (told, due));
@@ -188,4 +195,119 @@ fn a_lease_that_ran_out_is_never_renewed() {
     assert_eq!(machine.report().state, State::Yielding);
     let orders: Vec<_> = effects.iter().filter(|effect| matches!(effect, Effect::Order(_))).collect();
     assert_eq!(orders, [&Effect::Order(failover_core::DutyOrder::Kill { epoch })]);
+}
+
+/// A secondary with two paths, both connected at 10 ms to an active primary.
+fn on_two_paths() -> (Machine, Report) {
+    let mut settings = pair::settings(1);
+    settings.paths = vec!["https://10.0.1.1:5001".to_owned(), "https://10.0.2.1:5001".to_owned()];
+    let memory = Memory { paired_with: Some(pair::identity(0, 0)), ..Memory::default() };
+    let (mut machine, _) = Machine::new(at(0), settings, memory, Some(Epoch(0)));
+    let (peer, _) = Machine::new(at(0), pair::settings(0), Memory::default(), Some(Epoch(0)));
+    let report = active(&peer.report());
+    prove_over(&mut machine, at(10), (0, 1), &report);
+    prove_over(&mut machine, at(11), (1, 2), &report);
+    (machine, report)
+}
+
+#[test]
+fn a_session_replaces_the_one_of_its_own_path_only() {
+    let (mut machine, report) = on_two_paths();
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &report);
+    beat(&mut machine, at(20), (2, 1), Some(at(15)), &report);
+    assert_eq!(closed(&prove_over(&mut machine, at(30), (1, 3), &report)), [2]);
+    beat(&mut machine, at(40), (1, 2), Some(at(35)), &report);
+    assert_eq!(machine.view(at(40)).peer.last_echo, Some(at(35).boot), "the first path goes on");
+    let effects = prove_over(&mut machine, at(50), (0, 2), &report);
+    assert_eq!(closed(&effects), [1], "numbers are compared within a path");
+}
+
+#[test]
+fn a_new_run_of_the_peer_over_one_path_ends_the_sessions_of_both() {
+    let (mut machine, report) = on_two_paths();
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &report);
+    beat(&mut machine, at(20), (2, 1), Some(at(15)), &report);
+    let again = Report { identity: pair::identity(0, 9), ..report.clone() };
+    assert_eq!(closed(&prove_over(&mut machine, at(30), (1, 3), &again)), [1, 2]);
+    let before = machine.view(at(35)).peer.last_echo;
+    beat(&mut machine, at(40), (1, 2), Some(at(38)), &report);
+    assert_eq!(machine.view(at(40)).peer.last_echo, before, "the run before says nothing any more");
+    // The dead run had begun a handshake over the slow path, and its proof comes now.
+    assert_eq!(closed(&prove_over(&mut machine, at(50), (0, 4), &report)), [4]);
+    beat(&mut machine, at(60), (3, 1), Some(at(55)), &again);
+    assert_eq!(machine.view(at(60)).peer.last_echo, Some(at(55).boot));
+    assert_eq!(machine.view(at(60)).peer.report.unwrap().identity, again.identity);
+}
+
+#[test]
+fn an_older_report_over_a_slow_path_changes_nothing_but_is_a_sign_of_life() {
+    let (mut machine, report) = on_two_paths();
+    let mut newer = report.clone();
+    (newer.revision, newer.epoch, newer.highest_epoch) = (report.revision + 2, Some(Epoch(4)), Epoch(4));
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &newer);
+    let older = Report { state: State::Standby, epoch: None, revision: report.revision + 1, ..report };
+    beat(&mut machine, at(600), (2, 1), Some(at(18)), &older);
+    let view = machine.view(at(600)).peer;
+    assert_eq!(view.report, Some(newer));
+    assert_eq!(view.last_echo, Some(at(18).boot));
+    // Both count, but an old echo never makes the newest older.
+    beat(&mut machine, at(700), (2, 2), Some(at(12)), &older);
+    assert_eq!(machine.view(at(700)).peer.last_echo, Some(at(18).boot));
+    assert_eq!(machine.report().state, State::Standby);
+}
+
+#[test]
+fn a_proof_over_one_path_does_not_lengthen_the_life_of_a_report_of_the_other() {
+    let (mut machine, report) = on_two_paths();
+    let idle = Report { state: State::Standby, epoch: None, ..report };
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &idle);
+    wake_until(&mut machine, at(2900));
+    prove_over(&mut machine, at(2900), (1, 3), &idle);
+    wake_until(&mut machine, at(3500));
+    let view = machine.view(at(3500));
+    assert!(
+        view.redundancy.reason.contains("no longer answers") || view.redundancy.reason.contains("connect")
+    );
+    assert_eq!(machine.report().state, State::Starting, "a report that old is no ground to act");
+}
+
+#[test]
+fn the_tombstone_of_a_living_session_stands_while_another_path_comes_and_goes() {
+    let (mut machine, report) = on_two_paths();
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &report);
+    let ended = |session| Input::SessionEnded { session: SessionId(session), cause: "reset".to_owned() };
+    machine.handle(at(30), ended(2));
+    prove_over(&mut machine, at(40), (1, 3), &report);
+    machine.handle(at(50), ended(3));
+    // The first session has not ended yet: its cable was cut with the crash.
+    let effects = machine.handle(at(60), Input::TombstoneRead { epoch: Epoch(2) });
+    assert_eq!(closed(&effects), [1]);
+    assert_eq!(machine.report().state, State::TakingOver);
+}
+
+#[test]
+fn refusals_count_only_while_no_session_is_open() {
+    let (mut machine, report) = on_two_paths();
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &report);
+    machine.handle(at(30), Input::SessionEnded { session: SessionId(1), cause: "reset".to_owned() });
+    machine.handle(at(40), Input::RefusalConfirmed);
+    assert_eq!(machine.report().state, State::Standby);
+}
+
+#[test]
+fn what_a_dial_finds_on_one_path_spoils_no_other_and_counts_once_that_is_silent() {
+    let (mut machine, report) = on_two_paths();
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &report);
+    machine.handle(at(30), Input::SessionEnded { session: SessionId(2), cause: "reset".to_owned() });
+    let path = PathId::try_from(1).unwrap();
+    let outcome = DialOutcome::Unproved("the key does not match".to_owned());
+    let effects = machine.handle(at(40), Input::DialFinished { path, outcome });
+    assert!(!said(&effects, EventCode::PeerUnproved));
+    let view = machine.view(at(50)).peer;
+    assert_eq!(view.link, LinkVerdict::Established);
+    assert!(matches!(view.paths[1].link, LinkVerdict::Unproved(_)));
+    // The first path is cut: its session stays open and brings nothing.
+    wake_until(&mut machine, at(20_000));
+    assert_eq!(machine.report().state, State::Standby, "unproven is not unavailable");
+    assert!(machine.view(at(20_000)).warnings.iter().any(|warning| warning.code == EventCode::TakeoverHeld));
 }

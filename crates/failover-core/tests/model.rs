@@ -12,10 +12,12 @@ mod pair;
 use std::time::Duration;
 
 use failover_core::{
-    Beat, BootTime, DutyOrder, Effect, Epoch, Input, Machine, Memory, Now, SessionId, State,
+    Beat, BootTime, DutyOrder, Effect, Epoch, Input, Machine, Memory, Now, PathId, SessionId, State, Via,
 };
 use stateright::{Checker, Model, Property};
 
+/// The most network paths.
+const PATHS: usize = 2;
 /// One step: half an interval.
 const STEP: Duration = Duration::from_millis(500);
 
@@ -28,10 +30,10 @@ struct Node {
     memory: Memory,
     reserved: Option<Epoch>,
     run: u32,
-    seen: Option<BootTime>,
+    seen: [Option<BootTime>; PATHS],
     sequence: u64,
-    /// The newest beat to this node, still under way.
-    inbox: Option<BeatBox>,
+    /// The newest beat to this node over each path, still under way.
+    inbox: [Option<BeatBox>; PATHS],
 }
 
 /// A beat, compared and hashed by what it says.
@@ -48,9 +50,12 @@ impl std::hash::Hash for BeatBox {
 struct Pair {
     now: BootTime,
     nodes: [Node; 2],
-    /// Counts up; `open` tells whether the newest is.
+    /// Counts up.
     session: u64,
-    open: bool,
+    /// The session of each path; 0: none.
+    open: [u64; PATHS],
+    /// How many paths there are.
+    paths: usize,
     steps: u32,
     faults: u32,
     /// A message was lost: from here on the pair may have been parted.
@@ -62,9 +67,10 @@ struct Pair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Action {
     Step,
-    Deliver(usize, bool),
-    Lose(usize),
-    Connect,
+    Deliver(usize, usize, bool),
+    Lose(usize, usize),
+    Connect(usize),
+    Break(usize),
     Ready(usize),
     Fail(usize),
     Reaped(usize),
@@ -76,12 +82,13 @@ enum Action {
 }
 
 struct Rules {
+    paths: usize,
     faults: u32,
     losses: bool,
 }
 
 impl Pair {
-    fn new() -> Self {
+    fn new(paths: usize) -> Self {
         let node = || Node {
             machine: None,
             frozen: false,
@@ -90,15 +97,16 @@ impl Pair {
             memory: Memory::default(),
             reserved: Some(Epoch(0)),
             run: 0,
-            seen: None,
+            seen: [None; PATHS],
             sequence: 0,
-            inbox: None,
+            inbox: [None, None],
         };
         let mut pair = Self {
             now: BootTime::from_millis(1000),
             nodes: [node(), node()],
             session: 0,
-            open: false,
+            open: [0; PATHS],
+            paths,
             steps: 0,
             faults: 0,
             parted: false,
@@ -116,11 +124,13 @@ impl Pair {
 
     fn boot(&mut self, node: usize, remembers: bool) {
         let mut settings = pair::settings(node);
+        let paths = self.paths;
         let one = &mut self.nodes[node];
         one.run += 1;
         settings.identity = pair::identity(u8::try_from(node).unwrap(), one.run);
         // Short, so that the depth reaches beyond it; still longer than the takeover time.
         settings.startup_wait = Duration::from_secs(4);
+        settings.paths = (0..paths).map(|path| format!("https://10.0.{path}.1:5001")).collect();
         if !remembers {
             one.memory = Memory::default();
         }
@@ -181,52 +191,63 @@ impl Pair {
     }
 
     fn connected(&self) -> bool {
-        self.open
+        self.open[..self.paths].iter().all(|session| *session != 0)
     }
 
     fn send(&mut self, from: usize) {
-        let (open, now) = (self.open, self.now);
+        for path in 0..self.paths {
+            self.send_over(from, path);
+        }
+    }
+
+    fn send_over(&mut self, from: usize, path: usize) {
+        let (open, now) = (self.open[path] != 0, self.now);
         let one = &mut self.nodes[from];
         let Some(machine) = one.machine.as_ref().filter(|_| open && !one.frozen) else { return };
         one.sequence += 1;
-        let beat = Beat { sequence: one.sequence, stamp: now, echo: one.seen, report: machine.report() };
-        self.nodes[1 - from].inbox = Some(BeatBox(Box::new(beat)));
+        let beat =
+            Beat { sequence: one.sequence, stamp: now, echo: one.seen[path], report: machine.report() };
+        // Over a single path the newest replaces what it overtakes; over two, an old one may stay behind on either.
+        self.nodes[1 - from].inbox[path] = Some(BeatBox(Box::new(beat)));
     }
 
-    fn deliver(&mut self, to: usize, again: bool) {
-        let beat = if again { self.nodes[to].inbox.clone() } else { self.nodes[to].inbox.take() };
+    fn deliver(&mut self, to: usize, path: usize, again: bool) {
+        let inbox = &mut self.nodes[to].inbox[path];
+        let beat = if again { inbox.clone() } else { inbox.take() };
         let Some(BeatBox(beat)) = beat else { return };
-        self.nodes[to].seen = self.nodes[to].seen.max(Some(beat.stamp));
-        let session = SessionId(self.session);
+        self.nodes[to].seen[path] = self.nodes[to].seen[path].max(Some(beat.stamp));
+        let session = SessionId(self.open[path]);
         self.feed(to, Input::BeatArrived { session, beat });
         if to == 0 && !again {
-            self.send(0);
+            self.send_over(0, path);
         }
     }
 
-    fn connect(&mut self) {
+    fn connect(&mut self, path: usize) {
         self.session += 1;
-        self.open = true;
+        self.open[path] = self.session;
         for node in [0, 1] {
-            self.nodes[node].inbox = None;
-            self.nodes[node].seen = None;
+            self.nodes[node].inbox[path] = None;
+            self.nodes[node].seen[path] = None;
             let report = self.nodes[1 - node].machine.as_ref().unwrap().report();
             let session = SessionId(self.session);
-            self.feed(
-                node,
-                Input::SessionProved { session, peer: report.identity, role: report.role, mode: report.mode },
-            );
+            let id = PathId::try_from(u8::try_from(path).unwrap()).unwrap();
+            let via = Via { path: id, paths: self.paths, remote: String::new() };
+            let (peer, role, mode) = (report.identity, report.role, report.mode);
+            self.feed(node, Input::SessionProved { session, via, peer, role, mode });
         }
-        self.send(1);
+        self.send_over(1, path);
     }
 
-    fn disconnect(&mut self, dead: usize) {
+    /// The connection of a path breaks: each end that lives learns of it.
+    fn disconnect(&mut self, path: usize, dead: Option<usize>) {
+        let session = SessionId(core::mem::take(&mut self.open[path]));
         for node in [0, 1] {
-            self.nodes[node].inbox = None;
+            self.nodes[node].inbox[path] = None;
         }
-        let session = SessionId(self.session);
-        self.feed(1 - dead, Input::SessionEnded { session, cause: "reset".to_owned() });
-        self.open = false;
+        for node in [0, 1].into_iter().filter(|node| dead != Some(*node) && session.0 != 0) {
+            self.feed(node, Input::SessionEnded { session, cause: "reset".to_owned() });
+        }
     }
 
     /// Half an interval passes; every deadline in it is met at its moment.
@@ -284,27 +305,32 @@ impl Model for Rules {
     type Action = Action;
 
     fn init_states(&self) -> Vec<Pair> {
-        vec![Pair::new()]
+        vec![Pair::new(self.paths)]
     }
 
     fn actions(&self, state: &Pair, actions: &mut Vec<Action>) {
         let up = |node: usize| state.nodes[node].machine.is_some() && !state.nodes[node].frozen;
         // Without losses the latency is bounded: what can be delivered or dialled comes before time passes.
-        let idle = [0, 1].iter().all(|node| state.nodes[*node].inbox.is_none() || !up(*node));
+        let idle =
+            [0, 1].iter().all(|node| state.nodes[*node].inbox.iter().all(Option::is_none) || !up(*node));
         let linked = state.connected() || !up(0) || !up(1);
         if self.losses || (idle && linked) {
             actions.push(Action::Step);
         }
-        if !state.connected() && up(0) && up(1) {
-            actions.push(Action::Connect);
-        }
         let may_fail = state.faults < self.faults;
+        for path in 0..self.paths {
+            if state.open[path] == 0 && up(0) && up(1) {
+                actions.push(Action::Connect(path));
+            } else if self.paths > 1 && may_fail && up(0) && up(1) {
+                actions.push(Action::Break(path));
+            }
+        }
         for node in [0, 1] {
             let one = &state.nodes[node];
-            if one.inbox.is_some() && up(node) {
-                actions.push(Action::Deliver(node, false));
+            for path in (0..self.paths).filter(|path| one.inbox[*path].is_some() && up(node)) {
+                actions.push(Action::Deliver(node, path, false));
                 if self.losses && may_fail {
-                    actions.extend([Action::Deliver(node, true), Action::Lose(node)]);
+                    actions.extend([Action::Deliver(node, path, true), Action::Lose(node, path)]);
                 }
             }
             let told = one.machine.as_ref().map(|machine| machine.report().state);
@@ -339,15 +365,19 @@ impl Model for Rules {
                 next.parted |= self.losses;
                 next.step();
             }
-            Action::Connect => next.connect(),
-            Action::Deliver(node, again) => {
-                next.faults += u32::from(again);
-                next.deliver(node, again);
+            Action::Connect(path) => next.connect(path),
+            Action::Break(path) => {
+                next.faults += 1;
+                next.disconnect(path, None);
             }
-            Action::Lose(node) => {
+            Action::Deliver(node, path, again) => {
+                next.faults += u32::from(again);
+                next.deliver(node, path, again);
+            }
+            Action::Lose(node, path) => {
                 next.faults += 1;
                 next.parted = true;
-                next.nodes[node].inbox = None;
+                next.nodes[node].inbox[path] = None;
             }
             Action::Ready(node) => {
                 let (epoch, _) = next.nodes[node].plugins?;
@@ -366,8 +396,8 @@ impl Model for Rules {
                 next.faults += 1;
                 next.nodes[node].machine = None;
                 next.nodes[node].plugins = None; // Its guard.
-                if next.connected() {
-                    next.disconnect(node);
+                for path in 0..next.paths {
+                    next.disconnect(path, Some(node));
                 }
             }
             Action::Boot(node, remembers) => next.boot(node, remembers),
@@ -416,15 +446,23 @@ fn explore(rules: Rules, depth: usize) -> usize {
 /// return. Latency is bounded, so nothing may ever run twice.
 #[test]
 fn every_short_life_with_one_fault_keeps_the_invariants() {
-    let states = explore(Rules { faults: 1, losses: false }, 20);
+    let states = explore(Rules { paths: 1, faults: 1, losses: false }, 20);
     assert!(states > 200, "only {states} states");
 }
 
 /// Depth 10, with lost, held and doubled messages: the pair may be parted, every other invariant holds.
 #[test]
 fn every_short_life_with_a_lost_message_keeps_the_invariants() {
-    let states = explore(Rules { faults: 1, losses: true }, 10);
+    let states = explore(Rules { paths: 1, faults: 1, losses: true }, 10);
     assert!(states > 200, "only {states} states");
+}
+
+/// Depth 11 on two paths, of which either may break, with messages that wait on one while the other goes on.
+#[test]
+fn every_short_life_on_two_paths_keeps_the_invariants() {
+    let states = explore(Rules { paths: 2, faults: 1, losses: false }, 11);
+    assert!(states > 200, "only {states} states");
+    println!("two paths: {states} states");
 }
 
 /// As deep as there is patience: `ONDUTY_MODEL_DEPTH`, default 24 (half of it with losses), with two faults.
@@ -433,7 +471,9 @@ fn every_short_life_with_a_lost_message_keeps_the_invariants() {
 fn every_longer_life_with_two_faults_keeps_the_invariants() {
     let depth = std::env::var("ONDUTY_MODEL_DEPTH").ok().and_then(|depth| depth.parse().ok()).unwrap_or(24);
     for (losses, depth) in [(false, depth), (true, depth / 2)] {
-        let states = explore(Rules { faults: 2, losses }, depth);
+        let states = explore(Rules { paths: 1, faults: 2, losses }, depth);
         println!("two faults, losses {losses}: {states} states to depth {depth}");
+        let states = explore(Rules { paths: 2, faults: 2, losses }, depth * 2 / 3);
+        println!("two faults on two paths, losses {losses}: {states} states to depth {}", depth * 2 / 3);
     }
 }

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod pair;
+#[path = "pair/two_paths.rs"]
+mod two_paths;
 
 use failover_core::{EventCode, FailbackMode, Input, Mode, RequestId, State};
 use pair::{Micros, World, ms};
@@ -33,6 +35,10 @@ enum Deed {
     Reject,
     Unproved,
     Lossy(u64),
+    Path(usize, bool),
+    Slow(usize, u64),
+    Impostor(usize),
+    Loose(usize, u64),
 }
 
 fn node() -> impl Strategy<Value = usize> {
@@ -74,6 +80,9 @@ fn wild() -> impl Strategy<Value = Deed> {
 
 fn mend(world: &mut World) {
     world.net.cut = [false; 2];
+    world.net.down = [false; 2];
+    world.net.impostor = [false; 2];
+    world.net.slow = [0; 2];
     world.net.reject = false;
     world.net.unproved = false;
     world.net.loss = 0;
@@ -131,6 +140,22 @@ fn act(world: &mut World, deed: &Deed, counter: usize) {
         Deed::Mend => mend(world),
         Deed::Reject => world.net.reject = true,
         Deed::Unproved => world.net.unproved = true,
+        Deed::Path(path, down) => world.net.down[path] = down,
+        Deed::Slow(path, by) => world.net.slow[path] = ms(by),
+        Deed::Impostor(path) => world.net.impostor[path] = true,
+        Deed::Loose(path, half) => {
+            for _ in 0..4 {
+                world.net.down[path] = true;
+                let open = world.links.iter().filter(|(_, link)| link.path == path);
+                for id in open.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    world.broken(0, id, "the connection broke");
+                    world.broken(1, id, "the connection broke");
+                }
+                world.run_for(ms(half));
+                world.net.down[path] = false;
+                world.run_for(ms(half));
+            }
+        }
         Deed::Lossy(loss) => {
             world.net.loss = loss;
             world.net.double = loss;
@@ -140,7 +165,11 @@ fn act(world: &mut World, deed: &Deed, counter: usize) {
 }
 
 fn life(seed: u64, fast: bool, drift: i64, deeds: &[Deed]) -> World {
-    let mut world = World::new(seed);
+    lead(World::new(seed), fast, drift, deeds)
+}
+
+fn lead(mut world: World, fast: bool, drift: i64, deeds: &[Deed]) -> World {
+    let seed = world.dice.0;
     world.watch = std::env::var_os("SHOW_LIFE").is_some();
     if fast {
         world.fast();

@@ -112,9 +112,24 @@ fn command(world: &mut World, line: &str) {
         },
         "heal" => {
             world.net.cut = [false; 2];
+            world.net.down = [false; 2];
+            world.net.impostor = [false; 2];
+            world.net.slow = [0; 2];
             world.net.reject = false;
             world.net.unproved = false;
         }
+        "paths" => world.two_paths(),
+        "path" => {
+            let path = words[1].parse::<usize>().unwrap() - 1;
+            match words[2] {
+                "down" => world.net.down[path] = true,
+                "up" => world.net.down[path] = false,
+                "slow" => world.net.slow[path] = micros(words[3]),
+                "impostor" => world.net.impostor[path] = true,
+                other => panic!("path {other}"),
+            }
+        }
+        "flap" => flap(world, words[1].parse::<usize>().unwrap() - 1, micros(words[2]), micros(words[3])),
         "reject" => world.net.reject = true,
         "unproved" => world.net.unproved = true,
         _ => told(world, &words),
@@ -185,6 +200,24 @@ fn told(world: &mut World, words: &[&str]) {
     }
 }
 
+/// A loose cable: down for `half`, up for `half`, over `span`.
+fn flap(world: &mut World, path: usize, half: u64, span: u64) {
+    let end = world.now + span;
+    while world.now < end {
+        world.net.down[path] = true;
+        // Whoever notices at once: both ends see their link go.
+        let open: Vec<u64> =
+            world.links.iter().filter(|(_, link)| link.path == path).map(|(id, _)| *id).collect();
+        for id in open {
+            world.broken(0, id, "the connection broke");
+            world.broken(1, id, "the connection broke");
+        }
+        world.run_for(half);
+        world.net.down[path] = false;
+        world.run_for(half);
+    }
+}
+
 fn view(world: &mut World, node: usize) {
     let host = &world.hosts[node];
     let Some(machine) = host.machine.as_ref() else { return };
@@ -197,6 +230,10 @@ fn view(world: &mut World, node: usize) {
             view.state, view.why, view.takeover_after, view.guard_deadline
         ),
     ];
+    if view.peer.paths.len() > 1 {
+        let paths = view.peer.paths.iter();
+        lines.extend(paths.map(|path| format!("path {} {}: {:?}", path.path, path.address, path.link)));
+    }
     lines.push(format!("switchover: {}", view.switchover_blocked.as_deref().unwrap_or("possible")));
     lines.extend(
         view.warnings

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use failover_core::table::{self, KINDS};
 use failover_core::{
-    Beat, BootTime, DialOutcome, Epoch, Handover, HandoverReason, Input, Licence, Machine, Mode, Now,
-    RequestId, Role, SessionId, State,
+    Beat, BootTime, DialOutcome, Epoch, Handover, HandoverReason, Input, Licence, Machine, Mode, Now, PathId,
+    RequestId, Role, SessionId, State, Via,
 };
 use pair::{Dice, World, ms};
 
@@ -26,8 +26,8 @@ fn samples(machine: &Machine, peer: Option<&Machine>, session: u64, now: Now) ->
         Input::Woke,
         Input::Stalled { late_by: Duration::from_secs(2) },
         Input::SessionEnded { session: SessionId(session), cause: "sample".to_owned() },
-        Input::DialFinished(DialOutcome::Silent("sample".to_owned())),
-        Input::DialFinished(DialOutcome::Unproved("sample".to_owned())),
+        Input::DialFinished { path: PathId::FIRST, outcome: DialOutcome::Silent("sample".to_owned()) },
+        Input::DialFinished { path: PathId::FIRST, outcome: DialOutcome::Unproved("sample".to_owned()) },
         Input::RefusalConfirmed,
         Input::TombstoneRead { epoch: promised },
         Input::TombstoneRead { epoch: Epoch(77) },
@@ -73,13 +73,15 @@ fn samples(machine: &Machine, peer: Option<&Machine>, session: u64, now: Now) ->
 /// What the peer could say: as it is, and with every state and move put in its mouth.
 fn from_peer(peer: &Machine, session: u64, now: Now) -> Vec<Input> {
     let told = peer.report();
-    let proved = |session| Input::SessionProved {
+    let proved = |session, path: u8| Input::SessionProved {
         session: SessionId(session),
+        via: Via { path: PathId::try_from(path).unwrap(), paths: 2, remote: "10.0.0.1".to_owned() },
         peer: told.identity.clone(),
         role: told.role,
         mode: told.mode,
     };
-    let mut inputs = vec![proved(session + 1), proved(session.saturating_sub(1))];
+    let mut inputs =
+        vec![proved(session + 1, 0), proved(session.saturating_sub(1), 0), proved(session + 1, 1)];
     for state in State::ALL {
         let mut report = told.clone();
         report.state = state;

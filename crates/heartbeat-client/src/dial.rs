@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use certificate_trust::{ChannelBinding, ClientTls, Connector, TlsError};
 use duty::LinkHandle;
+use failover_core::PathId;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use onduty_api::heartbeat::{Hello, NEWEST_VERSION, OLDEST_VERSION};
@@ -25,12 +26,15 @@ use crate::sniff::Sniff;
 /// The head start of one address before the next, at most; a quarter of the deadline when that is shorter.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Everything a dial needs.
+/// Everything a dial needs; one per network path.
 pub(crate) struct Dialler<N> {
+    /// Which of `paths`.
+    pub(crate) path: PathId,
+    pub(crate) paths: usize,
     pub(crate) network: Arc<N>,
     pub(crate) resolver: Resolver<N>,
     pub(crate) address: PeerAddress,
-    pub(crate) connector: Connector,
+    pub(crate) connector: Arc<Connector>,
     pub(crate) credentials: Credentials,
     pub(crate) pair: String,
     pub(crate) link: LinkHandle,
@@ -122,6 +126,8 @@ impl<N: Network> Dialler<N> {
             nonce,
             channel_bound: self.credentials.channel_bound,
             test_only,
+            path: self.path,
+            paths: self.paths,
         };
         let origin = self.address.to_string();
         let origin = origin.parse().map_err(|_| Failure::name(format!("`{origin}` cannot be dialled")))?;

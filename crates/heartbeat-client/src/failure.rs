@@ -7,12 +7,14 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use certificate_trust::TlsError;
 use failover_core::DialOutcome;
 use onduty_api::Invalid;
 use onduty_api::errors::{self, Refusal};
-use tonic::{Code, Status};
+use service_kit::codes::Code;
+use tonic::Status;
 
 /// Where a dial stands; the names are those of the connection test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +24,8 @@ pub(crate) enum Stage {
     Tls,
     Trust,
     Key,
+    /// The first beat after the proof; only a connection test waits for it by itself.
+    Report,
 }
 
 /// A dial that led to no session.
@@ -31,6 +35,8 @@ pub(crate) struct Failure {
     pub(crate) stage: Stage,
     /// What it means.
     pub(crate) outcome: DialOutcome,
+    /// What is wrong; its page is in `docs/errors/`.
+    pub(crate) code: &'static str,
     /// How to mend it.
     pub(crate) hint: &'static str,
     /// Whether it was this very node that answered.
@@ -38,12 +44,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn silent(stage: Stage, seen: String, hint: &'static str) -> Self {
-        Self { stage, outcome: DialOutcome::Silent(seen), hint, own: false }
+    fn silent(stage: Stage, code: Code, seen: String, hint: &'static str) -> Self {
+        Self { stage, outcome: DialOutcome::Silent(seen), code: code.as_str(), hint, own: false }
     }
 
-    fn unproved(stage: Stage, seen: String, hint: &'static str) -> Self {
-        Self { stage, outcome: DialOutcome::Unproved(seen), hint, own: false }
+    fn unproved(stage: Stage, code: &'static str, seen: String, hint: &'static str) -> Self {
+        Self { stage, outcome: DialOutcome::Unproved(seen), code, hint, own: false }
     }
 
     pub(crate) fn sentence(&self) -> &str {
@@ -60,7 +66,7 @@ impl Failure {
         Some(match self.stage {
             Stage::Name | Stage::Tcp | Stage::Tls => "dialled_foreign",
             Stage::Trust => "dialled_untrusted",
-            Stage::Key => "dialled_unproved",
+            Stage::Key | Stage::Report => "dialled_unproved",
         })
     }
 
@@ -71,77 +77,102 @@ impl Failure {
     pub(crate) fn name(trouble: String) -> Self {
         Self::silent(
             Stage::Name,
+            Code::NameUnresolved,
             trouble,
             "Check the host in `redundancy.secondary.address` and the name servers.",
         )
     }
 
     pub(crate) fn connect(address: SocketAddr, error: &io::Error) -> Self {
-        let (seen, hint) = if error.kind() == io::ErrorKind::ConnectionRefused {
+        let (code, seen, hint) = if error.kind() == io::ErrorKind::ConnectionRefused {
             (
+                Code::ConnectionRefused,
                 format!("{address} refused the connection"),
                 "Is onduty running there, on this port? A firewall may refuse on its behalf.",
             )
         } else {
-            (format!("{address} cannot be reached: {error}"), "Check cables, routes and firewalls.")
+            let seen = format!("{address} cannot be reached: {error}");
+            (Code::Unreachable, seen, "Check cables, routes and firewalls.")
         };
-        Self::silent(Stage::Tcp, seen, hint)
+        Self::silent(Stage::Tcp, code, seen, hint)
     }
 
     /// The deadline of the whole dial came while it stood at `stage`.
     pub(crate) fn timed_out(address: SocketAddr, stage: Stage) -> Self {
+        Self::no_answer(address, stage, "in time")
+    }
+
+    /// A step of a connection test has waited for as long as it may.
+    pub(crate) fn waited(address: SocketAddr, stage: Stage, limit: Duration) -> Self {
+        Self::no_answer(address, stage, &format!("within {limit:?}"))
+    }
+
+    fn no_answer(address: SocketAddr, stage: Stage, when: &str) -> Self {
         let doing = match stage {
             Stage::Name => "the name lookup",
             Stage::Tcp => "the TCP connection",
             Stage::Tls | Stage::Trust => "the TLS handshake",
             Stage::Key => "the proof of the key",
+            Stage::Report => "the wait for its first report",
         };
         let hint = "Nothing answers in time: the machine or the process may stand still, or a firewall drops packets.";
-        Self::silent(stage, format!("{address} did not answer in time during {doing}"), hint)
+        let seen = format!("{address} did not answer {when} during {doing}");
+        Self::silent(stage, Code::NoAnswer, seen, hint)
     }
 
     pub(crate) fn tombstone(address: SocketAddr) -> Self {
         let seen = format!("onduty at {address} has died; its guard answers instead");
-        Self::silent(Stage::Tls, seen, "Start onduty there again.")
+        Self::silent(Stage::Tls, Code::GuardAnswers, seen, "Start onduty there again.")
     }
 
     pub(crate) fn tls(address: SocketAddr, error: &TlsError) -> Self {
         let seen = format!("TLS with {address} failed: {}", with_causes(error));
+        let foreign = "Something other than onduty answers on this port: check address and port.";
         match error {
             TlsError::Closed | TlsError::Io(_) => Self::silent(
                 Stage::Tls,
+                Code::ClosedEarly,
                 format!("{address} closed the connection during the TLS handshake"),
                 "Something accepts connections and ends them: onduty may be starting or overrun, or a proxy has no backend.",
             ),
-            TlsError::Stopping => Self::silent(Stage::Tls, seen, ""),
+            TlsError::Stopping => Self::silent(Stage::Tls, Code::ClosedEarly, seen, ""),
             TlsError::Certificate { .. } => Self::unproved(
                 Stage::Trust,
+                error.code(),
                 seen,
                 "Compare the fingerprint with the one the other node shows, then move the certificate to `pki/trusted/certs`.",
             ),
             TlsError::Store(_) => Self::unproved(
                 Stage::Trust,
+                error.code(),
                 seen,
                 "Make `pki/trusted/certs` readable for the onduty process.",
             ),
             TlsError::BadSignature => Self::unproved(
                 Stage::Trust,
+                error.code(),
                 seen,
                 "Somebody shows a certificate that is not theirs: look for a proxy or an attack.",
             ),
-            TlsError::BadHost { .. } => {
-                Self::unproved(Stage::Tls, seen, "Correct the host in `redundancy.secondary.address`.")
-            }
+            TlsError::BadHost { .. } => Self::unproved(
+                Stage::Tls,
+                error.code(),
+                seen,
+                "Correct the host in `redundancy.secondary.address`.",
+            ),
+            TlsError::NotTls => Self::unproved(Stage::Tls, error.code(), seen, foreign),
+            TlsError::Version(_) => Self::unproved(
+                Stage::Tls,
+                error.code(),
+                seen,
+                "onduty speaks TLS 1.3 only: something else answers on this port, or a proxy stands between the nodes.",
+            ),
             TlsError::RefusedByPeer { .. }
-            | TlsError::NotTls
-            | TlsError::Version(_)
             | TlsError::Alpn
             | TlsError::Resumed
-            | TlsError::Handshake { .. } => Self::unproved(
-                Stage::Tls,
-                seen,
-                "Something other than onduty answers on this port: check address and port.",
-            ),
+            | TlsError::Handshake { .. } => {
+                Self::unproved(Stage::Tls, Code::NotOnduty.as_str(), seen, foreign)
+            }
         }
     }
 
@@ -178,12 +209,17 @@ impl Failure {
     /// The other end let us in but could not prove that it knows the key.
     pub(crate) fn impostor(address: SocketAddr) -> Self {
         let seen = format!("{address} does not know the key although it claims to");
-        Self::unproved(Stage::Key, seen, "Somebody plays the other node: look for an attack.")
+        Self::unproved(
+            Stage::Key,
+            Code::Impostor.as_str(),
+            seen,
+            "Somebody plays the other node: look for an attack.",
+        )
     }
 
     pub(crate) fn no_random() -> Self {
         let seen = "the system gives no random bytes".to_owned();
-        Self::silent(Stage::Key, seen, "")
+        Self::silent(Stage::Key, Code::ClosedEarly, seen, "")
     }
 
     /// The call was ended with a status. What it says in words is a stranger's text and goes nowhere.
@@ -196,16 +232,18 @@ impl Failure {
             return Self::refused(address, refusal);
         }
         let code = status.code();
-        if code == Code::Unauthenticated {
+        if code == tonic::Code::Unauthenticated {
             Self::unproved(
                 Stage::Key,
+                Code::KeyMismatch.as_str(),
                 format!("{address} refused the proof of the key: the two nodes have different keys"),
                 "Copy the key file of one node to the other (`redundancy.key_file`).",
             )
-        } else if code == Code::Unavailable {
+        } else if code == tonic::Code::Unavailable {
             // The other node stops, or a proxy has nothing behind it: nobody is there.
             Self::silent(
                 Stage::Key,
+                Code::ClosedEarly,
                 format!("{address} answers that it is not available"),
                 "The other node is stopping, or a proxy has no backend.",
             )
@@ -217,6 +255,7 @@ impl Failure {
     fn closed(address: SocketAddr) -> Self {
         Self::silent(
             Stage::Key,
+            Code::ClosedEarly,
             format!("{address} closed the connection before the key was proved"),
             "The other node may be stopping or overrun, or a proxy has no backend.",
         )
@@ -225,6 +264,7 @@ impl Failure {
     fn foreign(address: SocketAddr, what: &str) -> Self {
         Self::unproved(
             Stage::Key,
+            Code::NotOnduty.as_str(),
             format!("what answers at {address} does not speak the onduty protocol: {what}"),
             "Something other than onduty, or another version of it, answers on this port: check address and port.",
         )
@@ -240,7 +280,7 @@ impl Failure {
             Refusal::Version => "Bring both nodes to the same version of onduty.",
             Refusal::Pair => "Set `redundancy.pair` alike on both nodes.",
         };
-        Self::unproved(Stage::Key, format!("{address}: {refusal}"), hint)
+        Self::unproved(Stage::Key, refusal.code(), format!("{address}: {refusal}"), hint)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The dialling end of the link: finds the peer, proves the key, sends heartbeats, reads tombstones. It decides
-//! nothing: what it learns it tells the driver.
+//! The dialling end of the link: finds the peer, proves the key, sends heartbeats, reads tombstones, over each network
+//! path by itself. It decides nothing: what it learns it tells the driver.
 //!
 //! ```text
 //!   every min(I, 1 s) ─► Dialler ─ name ─ TCP ─ TLS ─ HTTP/2 ─ proof ─► session ─► LinkHandle
@@ -12,10 +12,12 @@
 //! Every dial is a fresh socket, and one TLS connection carries one HTTP/2 connection with one call: a channel that
 //! reconnects by itself would swap the TLS connection, and with it the channel binding, under the session.
 
+mod compare;
 mod confirm;
 mod dial;
 mod failure;
 mod network;
+mod path;
 mod prove;
 mod resolver;
 mod service;

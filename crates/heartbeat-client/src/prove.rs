@@ -51,6 +51,7 @@ pub(crate) struct Session {
 }
 
 /// What the proof is made of.
+#[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) keys: Arc<PairKeys>,
     pub(crate) channel_bound: bool,

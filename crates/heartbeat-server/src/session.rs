@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use certificate_trust::ChannelBinding;
 use duty::Outgoing;
-use failover_core::{Input, SessionId};
-use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame};
+use failover_core::{Input, SessionId, Via};
+use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame, TestAnswer};
 use onduty_api::wire::heartbeat::v1::{SessionRequest, SessionResponse};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -73,7 +73,7 @@ pub(crate) async fn run(
         Ok(proved) => {
             call.proved.cancel();
             drop(place);
-            shared.waiting.proved(from);
+            shared.waiting.proved(proved.hello.path, from);
             serve(&shared, &call, proved, &mut inbox, &outbox).await;
         }
         Err(Failure::Gone) => {}
@@ -106,8 +106,13 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
     let ticket = shared.link.begin_session();
     let session = ticket.id;
     let peer = hello.identity;
-    tracing::info!(peer = %peer.name, from = %call.peer, session = session.0, "a session was proved");
-    let told = shared.link.tell(Input::SessionProved { session, peer, role: hello.role, mode: hello.mode });
+    let remote = call.peer.ip().to_canonical().to_string();
+    let via = Via { path: hello.path, paths: hello.paths, remote };
+    tracing::info!(
+        peer = %peer.name, from = %call.peer, path = %via.path, session = session.0, "a session was proved"
+    );
+    let proved = Input::SessionProved { session, via, peer, role: hello.role, mode: hello.mode };
+    let told = shared.link.tell(proved);
     if told.await.is_err() {
         let _ = outbox.try_send(Err(stopping()));
         return;
@@ -138,7 +143,7 @@ async fn answer_test(shared: &Shared, mut ledger: Ledger, outbox: &Outbox) {
     let report = Arc::clone(&shared.link.outgoing().borrow().report);
     let beat = ledger.next(shared.clock.boot(), (*report).clone());
     // Err: the tester has left.
-    let _ = outbox.send(Ok(ListenFrame::Beat(Box::new(beat)).into())).await;
+    let _ = outbox.send(Ok(TestAnswer::frame(beat, shared.clock.unix_millis()))).await;
 }
 
 fn stopping() -> Status {

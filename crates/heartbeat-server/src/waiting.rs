@@ -2,12 +2,13 @@
 //! can lock the real peer out by holding connections open: the newest is always let in.
 //!
 //! The newest two connections from the address of the last proved peer are never the ones to go: a flood from elsewhere
-//! cannot push out the real peer's handshake.
+//! cannot push out the real peer's handshake. A peer with several network paths has one such address for each.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use failover_core::PathId;
 use tokio_util::sync::CancellationToken;
 
 /// A handshake takes milliseconds, so this many at once come from a flood only. Each holds a task, a descriptor and
@@ -25,7 +26,8 @@ struct Inner {
     next: u64,
     /// By age: the oldest first.
     places: BTreeMap<u64, (IpAddr, CancellationToken)>,
-    last_proved: Option<IpAddr>,
+    /// By path.
+    last_proved: [Option<IpAddr>; PathId::MOST],
 }
 
 /// One connection's place; dropping it frees the place.
@@ -70,8 +72,10 @@ impl Waiting {
     }
 
     /// Remembers where the real peer is.
-    pub(crate) fn proved(&self, address: IpAddr) {
-        self.inner().last_proved = Some(address.to_canonical());
+    pub(crate) fn proved(&self, path: PathId, address: IpAddr) {
+        if let Some(last) = self.inner().last_proved.get_mut(path.index()) {
+            *last = Some(address.to_canonical());
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -81,10 +85,12 @@ impl Waiting {
 
 impl Inner {
     fn evict_oldest(&mut self) -> bool {
-        let of_peer =
-            |(_, (address, _)): &(&u64, &(IpAddr, CancellationToken))| Some(*address) == self.last_proved;
-        let kept: Vec<u64> =
-            self.places.iter().rev().filter(of_peer).take(KEPT).map(|(number, _)| *number).collect();
+        // Two for each address, also where two paths have the same.
+        let kept_of = |peer: IpAddr| {
+            let of_peer = self.places.iter().rev().filter(move |(_, (address, _))| *address == peer);
+            of_peer.take(KEPT).map(|(number, _)| *number)
+        };
+        let kept: Vec<u64> = self.last_proved.iter().flatten().flat_map(|peer| kept_of(*peer)).collect();
         let Some(oldest) = self.places.keys().copied().find(|number| !kept.contains(number)) else {
             return false;
         };
@@ -117,7 +123,7 @@ mod tests {
     #[test]
     fn a_flood_does_not_push_out_the_last_proved_peer() {
         let waiting = Arc::new(Waiting::default());
-        waiting.proved(address(9));
+        waiting.proved(PathId::FIRST, address(9));
         let real = [waiting.enter(address(9)), waiting.enter("::ffff:10.0.0.9".parse().expect("an address"))];
         let flood: Vec<Place> = (0..10 * MOST).map(|_| waiting.enter(address(1))).collect();
         assert!(real.iter().all(|place| !place.evicted().is_cancelled()));
@@ -127,10 +133,20 @@ mod tests {
     #[test]
     fn the_peers_own_address_cannot_hold_more_than_two_places_against_others() {
         let waiting = Arc::new(Waiting::default());
-        waiting.proved(address(9));
+        waiting.proved(PathId::FIRST, address(9));
         let held: Vec<Place> = (0..MOST).map(|_| waiting.enter(address(9))).collect();
         let _others: Vec<Place> = (0..MOST).map(|_| waiting.enter(address(1))).collect();
         assert_eq!(held.iter().filter(|place| !place.evicted().is_cancelled()).count(), 2);
+    }
+
+    #[test]
+    fn every_path_of_the_peer_keeps_its_places() {
+        let waiting = Arc::new(Waiting::default());
+        waiting.proved(PathId::FIRST, address(9));
+        waiting.proved(PathId::try_from(1).expect("a path"), address(8));
+        let real = [waiting.enter(address(9)), waiting.enter(address(8)), waiting.enter(address(8))];
+        let _flood: Vec<Place> = (0..10 * MOST).map(|_| waiting.enter(address(1))).collect();
+        assert!(real.iter().all(|place| !place.evicted().is_cancelled()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use onduty_api::errors::with_reason;
 use onduty_api::heartbeat::TestStep;
 use onduty_api::wire::heartbeat::v1::connection_test_service_server::ConnectionTestService;
 use onduty_api::wire::heartbeat::v1::{TestRequest, TestResponse};
@@ -12,9 +13,9 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-/// Steps on their way to one caller; a test has ten. When the caller reads slowly the test waits.
+/// Steps on their way to one caller; one address has eleven. When the caller reads slowly the test waits.
 const STEPS: usize = 16;
 /// No test takes longer than this.
 const LONGEST_TEST: Duration = Duration::from_secs(60);
@@ -57,8 +58,8 @@ impl ConnectionTestService for TestService {
     type TestStream = ReceiverStream<Result<TestResponse, Status>>;
 
     async fn test(&self, _request: Request<TestRequest>) -> Result<Response<Self::TestStream>, Status> {
-        let mut steps =
-            (self.test.0)().map_err(|no_address| Status::failed_precondition(no_address.to_string()))?;
+        let mut steps = (self.test.0)()
+            .map_err(|no| with_reason(Code::FailedPrecondition, "NO_ADDRESS", no.to_string()))?;
         let (answers, stream) = mpsc::channel(STEPS);
         let stop = self.stop.clone();
         let _detached = tokio::spawn(async move {

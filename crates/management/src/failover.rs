@@ -6,6 +6,8 @@ use std::time::Duration;
 use duty::OperatorHandle;
 use failover_core::{BootTime, Event, EventCode, Input, RequestId, Severity, State, View};
 use journal::{Health, JournalHandle};
+use onduty_api::caller::caller;
+use onduty_api::errors::with_reason;
 use onduty_api::failover::{PluginStatus, StatusParts, WallAnchor};
 use onduty_api::wire::failover::v1 as wire;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverService;
@@ -14,11 +16,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::mode::ModeSettings;
-use crate::requests::{ask, ask_and_see, ask_and_wait, request_id};
+use crate::requests::{Asked, answered, ask, ask_and_see, request_id, wait_for};
 
+/// The reason of a refusal by the machine, for machines.
+pub(crate) const REFUSED: &str = "REQUEST_REFUSED";
 /// A watcher gets at most ten statuses in a second.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
 /// The longest silence of a watch, when the watcher does not say.
@@ -34,11 +38,6 @@ const LONGEST_MAINTENANCE: Duration = Duration::from_secs(31 * 24 * 3600);
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 1024;
 
-/// The header in which a forwarder says for whom it asks.
-pub(crate) const CALLER: &str = "onduty-caller";
-/// The longest name of a caller.
-const LONGEST_CALLER: usize = 256;
-
 /// The service.
 #[derive(Clone)]
 pub(crate) struct Failover {
@@ -46,8 +45,11 @@ pub(crate) struct Failover {
     pub(crate) journal: JournalHandle,
     pub(crate) plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     pub(crate) started: BootTime,
+    pub(crate) trust_away: watch::Receiver<Option<String>>,
     pub(crate) mode: ModeSettings,
     pub(crate) stop: CancellationToken,
+    /// The switchovers that were asked for here.
+    pub(crate) asked: Asked,
     /// The socket's callers are forwarders.
     pub(crate) behind_forwarder: bool,
 }
@@ -84,11 +86,16 @@ impl FailoverService for Failover {
         request: Request<wire::SwitchoverRequest>,
     ) -> Result<Response<wire::SwitchoverResponse>, Status> {
         let wire::SwitchoverRequest { request_id: given, check_only } = request.into_inner();
+        let named = !given.is_empty() && !check_only;
         let request = request_id(given)?;
+        let news = self.journal.subscribe();
+        if named && let Some(event) = answered(&self.journal, &request, ends_a_switchover).await {
+            return self.switched(request, event);
+        }
         let view = Arc::clone(&self.operators.view().borrow());
-        let joins = under_way(&view, &request);
+        let joins = self.asked.knows(&request) || under_way(&view, &request);
         if let Some(why) = view.switchover_blocked.as_ref().filter(|_| !joins) {
-            return Err(Status::failed_precondition(why.clone()));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, why.clone()));
         }
         if check_only {
             return Ok(Response::new(wire::SwitchoverResponse {
@@ -98,15 +105,12 @@ impl FailoverService for Failover {
                 gap: None,
             }));
         }
-        let input = Input::SwitchoverRequested { request: request.clone() };
-        let event = ask_and_wait(
-            &self.operators,
-            &self.journal,
-            (&request, input),
-            ends_a_switchover,
-            LONGEST_SWITCHOVER,
-        )
-        .await?;
+        // Who joins only waits: asking again in the middle of a move would be refused under the very same id.
+        if !joins {
+            self.asked.note(&request);
+            ask(&self.operators, Input::SwitchoverRequested { request: request.clone() }).await?;
+        }
+        let event = wait_for(news, &request, ends_a_switchover, LONGEST_SWITCHOVER).await?;
         self.switched(request, event)
     }
 
@@ -134,7 +138,7 @@ impl FailoverService for Failover {
         &self,
         request: Request<wire::SetMaintenanceRequest>,
     ) -> Result<Response<wire::SetMaintenanceResponse>, Status> {
-        let by = self.caller(&request);
+        let by = caller(&request, self.behind_forwarder);
         let wire::SetMaintenanceRequest { reason, duration } = request.into_inner();
         let until_unix = window_end(&reason, duration, self.operators.now().unix)?;
         let before = self.operators.report().maintenance.version;
@@ -151,7 +155,8 @@ impl FailoverService for Failover {
         &self,
         request: Request<wire::ClearMaintenanceRequest>,
     ) -> Result<Response<wire::ClearMaintenanceResponse>, Status> {
-        let input = Input::MaintenanceCleared { by: self.caller(&request) };
+        let by = caller(&request, self.behind_forwarder);
+        let input = Input::MaintenanceCleared { by };
         let view = ask_and_see(&self.operators, input, |view| view.maintenance.window.is_none()).await?;
         let maintenance = Some(view.maintenance.clone().into());
         Ok(Response::new(wire::ClearMaintenanceResponse { maintenance }))
@@ -161,13 +166,21 @@ impl FailoverService for Failover {
         &self,
         request: Request<wire::TakeOverRequest>,
     ) -> Result<Response<wire::TakeOverResponse>, Status> {
-        let request = request_id(request.into_inner().request_id)?;
-        let input = Input::TakeoverRequested { request: request.clone() };
-        let event =
-            ask_and_wait(&self.operators, &self.journal, (&request, input), |_any| true, TAKEOVER_ANSWER)
-                .await?;
+        let given = request.into_inner().request_id;
+        let named = !given.is_empty();
+        let request = request_id(given)?;
+        let news = self.journal.subscribe();
+        let before = if named { answered(&self.journal, &request, |_any| true).await } else { None };
+        let event = match before {
+            Some(event) => event,
+            None => {
+                let input = Input::TakeoverRequested { request: request.clone() };
+                ask(&self.operators, input).await?;
+                wait_for(news, &request, |_any| true, TAKEOVER_ANSWER).await?
+            }
+        };
         if event.code == EventCode::RequestRefused {
-            return Err(Status::failed_precondition(event.sentence));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, event.sentence));
         }
         Ok(Response::new(wire::TakeOverResponse { sentence: event.sentence }))
     }
@@ -201,6 +214,7 @@ impl Failover {
             started: self.started,
         });
         status.warnings.extend(journal_warning(&self.journal.health().borrow()));
+        status.warnings.extend(self.trust_away.borrow().clone().map(trust_warning));
         status
     }
 
@@ -225,6 +239,7 @@ impl Failover {
                 changed = views.changed() => if changed.is_err() { break },
                 Ok(()) = self.plugins.changed() => {}
                 Ok(()) = health.changed() => {}
+                Ok(()) = self.trust_away.changed() => {}
                 () = sleep_until(latest) => {}
                 () = watcher.closed() => return,
                 () = self.stop.cancelled() => break,
@@ -240,10 +255,10 @@ impl Failover {
         event: Event,
     ) -> Result<Response<wire::SwitchoverResponse>, Status> {
         if event.code == EventCode::RequestRefused {
-            return Err(Status::failed_precondition(event.sentence));
+            return Err(with_reason(Code::FailedPrecondition, REFUSED, event.sentence));
         }
         if event.code != EventCode::HandoverDone {
-            return Err(Status::aborted(event.sentence));
+            return Err(with_reason(Code::Aborted, "HANDOVER_FAILED", event.sentence));
         }
         let gap = event.measures.outage_ms.map(Duration::from_millis);
         Ok(Response::new(wire::SwitchoverResponse {
@@ -276,28 +291,6 @@ fn active(view: &View) -> Option<String> {
     has(peer.state).then(|| peer.identity.name.to_string())
 }
 
-impl Failover {
-    /// Who asks. Behind a forwarder the socket's caller is the forwarder, and it says for whom it asks.
-    fn caller<T>(&self, request: &Request<T>) -> String {
-        let told = request.metadata().get(CALLER).filter(|_| self.behind_forwarder);
-        let told = told.and_then(|told| told.to_str().ok()).filter(|told| told.len() <= LONGEST_CALLER);
-        told.map_or_else(|| caller(request.extensions()), str::to_owned)
-    }
-}
-
-/// The kernel's word for who is at the other end of a connection.
-pub(crate) fn caller(connection: &http::Extensions) -> String {
-    let credentials =
-        connection.get::<tonic::transport::server::UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match credentials {
-        Some(who) => {
-            let user = nix::unistd::User::from_uid(who.uid().into()).ok().flatten();
-            user.map_or_else(|| format!("user id {}", who.uid()), |user| user.name)
-        }
-        None => "the node's socket".to_owned(),
-    }
-}
-
 /// Checks a maintenance window and returns its end, in seconds of the Unix clock.
 fn window_end(reason: &str, duration: Option<prost_types::Duration>, now_unix: u64) -> Result<u64, Status> {
     if reason.trim().is_empty() {
@@ -325,4 +318,13 @@ fn journal_warning(health: &Health) -> Option<wire::Warning> {
         severity: types::Severity::from(Severity::Error) as i32,
         sentence,
     })
+}
+
+/// The same is true of who says whom to trust.
+fn trust_warning(sentence: String) -> wire::Warning {
+    wire::Warning {
+        code: EventCode::TrustNotice.as_str().to_owned(),
+        severity: types::Severity::from(Severity::Warn) as i32,
+        sentence,
+    }
 }

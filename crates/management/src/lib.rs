@@ -3,7 +3,9 @@
 //! ```text
 //!   onduty status … ──► unix socket (0600; same user or root) ──► FailoverService ──────► duty (requests, view)
 //!                                                             ├─► EventsService ────────► journal
-//!                                                             └─► ConnectionTestService ► a function of the link
+//!                                                             ├─► ConnectionTestService ► a function of the link
+//!                                                             ├─► health, reflection ──► what general tools ask
+//!                                                             └─► CertificateService ───► certificate-trust
 //! ```
 //!
 //! Where the node's services run apart, the process with the driver serves these on a socket of its own in the run folder,
@@ -14,6 +16,7 @@
 //! the node stops, because an open stream would hold the server's graceful stop for ever.
 
 mod connection_test;
+mod discovery;
 mod events;
 mod failover;
 pub mod forward;

@@ -5,14 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::{EventCode, Input, Mode, RequestId};
+use failover_core::{Event, EventCode, Input, Mode, RequestId};
+use onduty_api::errors::with_reason;
 use onduty_api::types::mode;
 use onduty_api::wire::failover::v1 as wire;
 use onduty_api::wire::types::v1 as types;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use crate::failover::Failover;
-use crate::requests::{ask_and_wait, request_id};
+use crate::failover::{Failover, REFUSED};
+use crate::requests::{answered, ask, request_id, wait_for};
 
 /// A new role begins at once; a deactivation waits until the peer has heard of it, which takes a few heartbeats.
 const LONGEST_CHANGE: Duration = Duration::from_secs(120);
@@ -63,15 +64,19 @@ impl Failover {
         let wanted = mode(wanted).map_err(|_unknown| {
             Status::invalid_argument("`mode` must be primary, secondary or deactivated")
         })?;
+        let named = !given.is_empty();
         let request = request_id(given)?;
+        if named && let Some(event) = answered(&self.journal, &request, ends_a_change).await {
+            return changed(request, wanted, event);
+        }
         if let Some(lock) = &self.mode.locked_by {
-            return Err(Status::failed_precondition(lock.clone()));
+            return Err(refused(lock.clone()));
         }
         if self.operators.view().borrow().mode == wanted {
             let sentence = format!("the mode is {wanted} already");
             return Ok(wire::SetModeResponse { request_id: String::new(), sentence, starts_anew: false });
         }
-        off_the_runtime(&self.mode.bear, wanted).await?.map_err(Status::failed_precondition)?;
+        off_the_runtime(&self.mode.bear, wanted).await?.map_err(refused)?;
         // In a task of its own: a caller that leaves must not leave a mode that is in force and not kept.
         let change = tokio::spawn(async move { self.carry_out(request, wanted, force).await });
         change.await.map_err(|_broken| Status::internal("changing the mode broke"))?
@@ -83,22 +88,36 @@ impl Failover {
         wanted: Mode,
         force: bool,
     ) -> Result<wire::SetModeResponse, Status> {
+        let news = self.journal.subscribe();
         let input = Input::ModeRequested { request: request.clone(), mode: wanted, force };
-        let answers = |code| [EventCode::ModeChanged, EventCode::RequestRefused].contains(&code);
-        let asked = (&request, input);
-        let event = ask_and_wait(&self.operators, &self.journal, asked, answers, LONGEST_CHANGE).await?;
-        if event.code == EventCode::RequestRefused {
-            return Err(Status::failed_precondition(event.sentence));
-        }
-        let starts_anew = wanted.role().is_some();
-        if !starts_anew && let Err(why) = off_the_runtime(&self.mode.keep, wanted).await? {
+        ask(&self.operators, input).await?;
+        let event = wait_for(news, &request, ends_a_change, LONGEST_CHANGE).await?;
+        let in_place = wanted.role().is_none() && event.code == EventCode::ModeChanged;
+        if in_place && let Err(why) = off_the_runtime(&self.mode.keep, wanted).await? {
             let sentence = event.sentence;
             return Err(Status::internal(format!(
                 "{sentence}; but it could not be kept, so the next start brings the mode of before: {why}"
             )));
         }
-        Ok(wire::SetModeResponse { request_id: request.0, sentence: event.sentence, starts_anew })
+        changed(request, wanted, event)
     }
+}
+
+/// The events that answer a request for another mode.
+fn ends_a_change(code: EventCode) -> bool {
+    [EventCode::ModeChanged, EventCode::RequestRefused].contains(&code)
+}
+
+fn changed(request: RequestId, wanted: Mode, event: Event) -> Result<wire::SetModeResponse, Status> {
+    if event.code == EventCode::RequestRefused {
+        return Err(refused(event.sentence));
+    }
+    let starts_anew = wanted.role().is_some();
+    Ok(wire::SetModeResponse { request_id: request.0, sentence: event.sentence, starts_anew })
+}
+
+fn refused(why: String) -> Status {
+    with_reason(Code::FailedPrecondition, REFUSED, why)
 }
 
 async fn off_the_runtime(check: &Arc<Check>, mode: Mode) -> Result<Result<(), String>, Status> {

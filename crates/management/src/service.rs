@@ -5,24 +5,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certificate_trust::service::Certificates;
 use duty::OperatorHandle;
 use failover_core::BootTime;
 use journal::JournalHandle;
 use onduty_api::failover::PluginStatus;
+use onduty_api::trust;
 use onduty_api::wire::events::v1::events_service_server::EventsServiceServer;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverServiceServer;
 use onduty_api::wire::heartbeat::v1::connection_test_service_server::ConnectionTestServiceServer;
+use onduty_api::wire::trust::v1::certificate_service_server::CertificateServiceServer;
 use service_kit::unix_socket::{Access, Socket, SocketError};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::connection_test::{ConnectionTest, TestService};
+use crate::discovery::{self, HealthOfServices};
 use crate::events::Events;
 use crate::failover::Failover;
 use crate::mode::ModeSettings;
+use crate::requests::Asked;
 use crate::socket;
 
 /// Calls at the same time on one connection; a tool that wants more waits.
@@ -48,6 +54,10 @@ pub struct Options {
     pub mode: ModeSettings,
     /// Since when the process runs.
     pub started: BootTime,
+    /// The certificates; `None` where another process looks after them and operators reach it without this one.
+    pub certificates: Option<Certificates>,
+    /// Why the service that says whom to trust is away, as a sentence.
+    pub trust_away: watch::Receiver<Option<String>>,
     /// Whether operators come through a forwarder (see [`crate::forward`]), whose word for who they are is taken.
     pub behind_forwarder: bool,
 }
@@ -68,8 +78,14 @@ pub enum BuildError {
 
 /// Why management ended by itself.
 #[derive(Debug, Error)]
-#[error("serving operators")]
-pub struct RunError(#[from] tonic::transport::Error);
+pub enum RunError {
+    /// The server failed.
+    #[error("serving operators")]
+    Serving(#[from] tonic::transport::Error),
+    /// What tools are to be shown makes no sense.
+    #[error("making the reflection service")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
 
 /// The operators' services of one node.
 #[derive(Debug)]
@@ -104,25 +120,38 @@ impl Management {
             connection_test,
             mode,
             started,
+            certificates,
+            trust_away,
             behind_forwarder,
         } = options;
+        let certificates = certificates.map(|certificates| {
+            CertificateServiceServer::new(certificates).max_decoding_message_size(trust::MAX_REQUEST)
+        });
         let failover = Failover {
             operators,
             journal: journal.clone(),
             plugins,
             started,
             mode,
+            trust_away,
             stop: stop.clone(),
+            asked: Asked::default(),
             behind_forwarder,
         };
         let events = Events { journal, stop: stop.clone() };
         let test = TestService { test: connection_test, stop: stop.clone() };
+        let health = HealthOfServices { stop: stop.clone() };
+        let (reflection, reflection_alpha) = discovery::reflections()?;
         let (accepting, callers) = socket::accept(listener, stop.clone());
         let serving = Server::builder()
             .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
             .add_service(FailoverServiceServer::new(failover).max_decoding_message_size(LARGEST_REQUEST))
             .add_service(EventsServiceServer::new(events).max_decoding_message_size(LARGEST_REQUEST))
             .add_service(ConnectionTestServiceServer::new(test).max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(HealthServer::new(health).max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(reflection.max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(reflection_alpha.max_decoding_message_size(LARGEST_REQUEST))
+            .add_optional_service(certificates)
             .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
         let drained = async {
             stop.cancelled().await;
@@ -134,6 +163,6 @@ impl Management {
             () = async { accepting.await; std::future::pending().await } => Ok(()),
             () = drained => Ok(()),
         };
-        outcome.map_err(RunError)
+        outcome.map_err(RunError::from)
     }
 }

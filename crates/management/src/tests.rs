@@ -1,6 +1,7 @@
 //! The operators' services over a real unix socket, with the real machine behind them and a peer that never comes.
 #![allow(clippy::unwrap_used)]
 
+mod discovery;
 mod forward;
 mod mode;
 
@@ -14,6 +15,7 @@ use failover_core::{
     Arbitration, FailbackMode, Identity, Input, InstanceId, Mode, NodeId, NodeName, OnUnproved, Role,
     Settings,
 };
+use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use onduty_api::failover::PluginStatus;
 use onduty_api::wire::events::v1::events_service_client::EventsServiceClient;
@@ -25,6 +27,7 @@ use onduty_api::wire::failover::v1::{
 };
 use onduty_api::wire::heartbeat::v1::TestRequest;
 use onduty_api::wire::heartbeat::v1::connection_test_service_client::ConnectionTestServiceClient;
+use onduty_api::wire::types::v1 as types;
 use service_kit::Clock;
 use service_kit::ports::{SupervisorPort, duty_ports};
 use tempfile::TempDir;
@@ -47,6 +50,7 @@ struct Node {
     socket: PathBuf,
     plugins: watch::Sender<Arc<Vec<PluginStatus>>>,
     supervisor: SupervisorPort,
+    trust_away: watch::Sender<Option<String>>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), RunError>>,
     _journal: journal::JournalThread,
@@ -62,6 +66,7 @@ fn settings() -> Settings {
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(3),
         takeover_after: None,
+        paths: Vec::new(),
         confirm_refusals: false,
         startup_wait: Duration::from_secs(3600),
         failback: FailbackMode::Automatic,
@@ -104,6 +109,7 @@ impl Node {
         .unwrap();
         let (plugins, seen) = watch::channel(Arc::default());
         let socket = folder.path().join("onduty.sock");
+        let trust_away = watch::Sender::new(None);
         let management = build(Options {
             socket: socket.clone(),
             operators: handles.operators.clone(),
@@ -112,6 +118,8 @@ impl Node {
             connection_test: ConnectionTest::new(|| Err(NoAddress("dials nobody".to_owned()))),
             mode: mode_settings(folder.path()),
             started: clock.boot(),
+            certificates: None,
+            trust_away: trust_away.subscribe(),
             behind_forwarder,
         })
         .unwrap();
@@ -122,7 +130,7 @@ impl Node {
             let _handles = handles;
             duty.run(CancellationToken::new()).await
         });
-        Self { socket, plugins, supervisor, stop, serving, _journal: thread, folder }
+        Self { socket, plugins, supervisor, trust_away, stop, serving, _journal: thread, folder }
     }
 
     async fn channel(&self) -> Channel {
@@ -137,6 +145,28 @@ impl Node {
     async fn failover(&self) -> FailoverServiceClient<Channel> {
         FailoverServiceClient::new(self.channel().await)
     }
+}
+
+#[tokio::test]
+async fn a_trust_service_that_is_away_is_a_warning_as_long_as_it_lasts() {
+    let node = Node::start();
+    let mut watch =
+        node.failover().await.watch_status(WatchStatusRequest::default()).await.unwrap().into_inner();
+    let mut warned = async |wanted: bool| {
+        loop {
+            let status = timeout(LIMIT, watch.next()).await.unwrap().unwrap().unwrap().status.unwrap();
+            if status.warnings.iter().any(|warning| warning.sentence == "it is away") == wanted {
+                return status;
+            }
+        }
+    };
+    let _calm = warned(false).await;
+    node.trust_away.send_replace(Some("it is away".to_owned()));
+    let status = warned(true).await;
+    let warning = status.warnings.iter().find(|warning| warning.sentence == "it is away").unwrap();
+    assert_eq!((warning.code.as_str(), warning.severity()), ("trust_notice", types::Severity::Warn));
+    node.trust_away.send_replace(None);
+    let _calm = warned(false).await;
 }
 
 #[tokio::test]
@@ -217,6 +247,12 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
     let taken = client.take_over(TakeOverRequest { request_id: String::new() });
     let refused = timeout(LIMIT, taken).await.unwrap();
     assert!(refused.as_ref().is_err_and(|status| status.code() == Code::FailedPrecondition), "{refused:?}");
+    // The same request again is answered as before, and at once: it is not carried out a second time.
+    let again = || TakeOverRequest { request_id: "again".to_owned() };
+    let first = timeout(LIMIT, client.take_over(again())).await.unwrap().unwrap_err();
+    let second = timeout(LIMIT, client.take_over(again())).await.unwrap().unwrap_err();
+    assert_eq!((first.code(), first.message()), (second.code(), second.message()));
+    assert_eq!(first.code(), Code::FailedPrecondition, "{first:?}");
     let mut test = ConnectionTestServiceClient::new(node.channel().await);
     let refused = test.test(TestRequest {}).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, "dials nobody"));

@@ -69,7 +69,7 @@ refusals! {
     /// The node has met itself.
     Selfie => "SELFIE", "selfie", "the address leads back to this very node";
     /// No common version of the protocol.
-    Version => "VERSION_MISMATCH", "version", "the two nodes have no version of the protocol in common";
+    Version => "VERSION_MISMATCH", "version_mismatch", "the two nodes have no version of the protocol in common";
     /// Another pair.
     Pair => "PAIR_MISMATCH", "pair_mismatch", "the two nodes have different values of `redundancy.pair`";
 }

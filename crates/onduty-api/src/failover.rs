@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use failover_core::{BootTime, LinkVerdict, Now, PeerView, Report, View, Warning, Word};
+use failover_core::{BootTime, LinkVerdict, Now, PathView, PeerView, Report, View, Warning, Word};
 
 use crate::invalid::{to_duration, to_timestamp};
 use crate::wire::failover::v1 as wire;
@@ -106,6 +106,20 @@ fn peer(peer: &PeerView, now: WallAnchor) -> wire::PeerStatus {
         round_trip: peer.round_trip.map(to_duration),
         silent_for: peer.last_echo.map(|echo| to_duration(now.boot.since(echo))),
         takeover_in: peer.takeover_due.map(|due| to_duration(due.since(now.boot))),
+        paths: peer.paths.iter().map(|view| path(view, now)).collect(),
+    }
+}
+
+fn path(path: &PathView, now: WallAnchor) -> wire::PathStatus {
+    let (link, link_reason) = link(&path.link);
+    wire::PathStatus {
+        path: u32::from(u8::from(path.path)) + 1,
+        address: path.address.clone(),
+        link: link as i32,
+        link_reason,
+        link_since: Some(now.timestamp(path.since)),
+        round_trip: path.round_trip.map(to_duration),
+        lost: path.lost,
     }
 }
 

@@ -11,7 +11,7 @@
 
 use core::time::Duration;
 
-use failover_core::{Beat, BootTime, Identity, Mode, Report, Role};
+use failover_core::{Beat, BootTime, Identity, Mode, PathId, Report, Role};
 use prost::Message;
 use thiserror::Error;
 
@@ -49,6 +49,10 @@ pub struct Hello {
     pub channel_bound: bool,
     /// A connection test: one beat, no session.
     pub test_only: bool,
+    /// Which of its network paths this is.
+    pub path: PathId,
+    /// How many it has: more than the number of `path`, and at most [`PathId::MOST`].
+    pub paths: usize,
 }
 
 impl Hello {
@@ -65,6 +69,8 @@ impl Hello {
             nonce: self.nonce.to_vec(),
             channel_bound: self.channel_bound,
             test_only: self.test_only,
+            path: u32::from(u8::from(self.path)),
+            paths: u32::try_from(self.paths).unwrap_or(u32::MAX),
         }
         .encode_to_vec()
     }
@@ -81,6 +87,12 @@ impl Hello {
         if hello.min_version > hello.max_version {
             return Err(Invalid::new("min_version", "must not be above `max_version`"));
         }
+        let path = u8::try_from(hello.path).ok().and_then(|path| PathId::try_from(path).ok());
+        let path = path.ok_or_else(|| Invalid::new("path", format!("must be 0 to {}", PathId::MOST - 1)))?;
+        let paths = usize::try_from(hello.paths).unwrap_or(usize::MAX);
+        if paths > PathId::MOST {
+            return Err(Invalid::new("paths", format!("must be at most {}", PathId::MOST)));
+        }
         Ok(Self {
             min_version: hello.min_version,
             max_version: hello.max_version,
@@ -91,6 +103,8 @@ impl Hello {
             nonce: bytes("nonce", &hello.nonce)?,
             channel_bound: hello.channel_bound,
             test_only: hello.test_only,
+            path,
+            paths: paths.max(path.index() + 1),
         })
     }
 
@@ -218,6 +232,7 @@ impl From<Beat> for wire::Beat {
             stamp_ns: beat.stamp.as_nanos(),
             echo_ns: beat.echo.map(BootTime::as_nanos),
             report: Some(beat.report.into()),
+            unix_ms: None,
         }
     }
 }
@@ -392,6 +407,41 @@ impl Ledger {
     }
 }
 
+/// The one beat that answers a connection test, with the wall clock that no other beat carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestAnswer {
+    /// What the listening node says of itself.
+    pub report: Report,
+    /// Its wall clock, in milliseconds since 1970; `None` from a version that does not tell it.
+    pub unix_ms: Option<u64>,
+}
+
+impl TestAnswer {
+    /// The frame that the listening node sends.
+    #[must_use]
+    pub fn frame(beat: Beat, unix_ms: u64) -> wire::SessionResponse {
+        let beat = wire::Beat { unix_ms: Some(unix_ms), ..beat.into() };
+        wire::SessionResponse { frame: Some(wire::session_response::Frame::Beat(beat)) }
+    }
+
+    /// Reads the frame; `None` when it is another one than a beat.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty or breaks a rule.
+    pub fn read(response: wire::SessionResponse) -> Result<Option<Self>, Invalid> {
+        use wire::session_response::Frame;
+        match required("frame", response.frame)? {
+            Frame::Beat(beat) => {
+                let unix_ms = beat.unix_ms;
+                let beat = Beat::try_from(beat).map_err(|e| e.within("beat"))?;
+                Ok(Some(Self { report: beat.report, unix_ms }))
+            }
+            Frame::Challenge(_) | Frame::Proof(_) => Ok(None),
+        }
+    }
+}
+
 /// How a step of a connection test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestVerdict {
@@ -399,7 +449,7 @@ pub enum TestVerdict {
     Passed,
     /// It works, but.
     Warned,
-    /// It does not work; later steps are not tried.
+    /// It does not work; steps that rest on it are not tried.
     Failed,
     /// Not tried, because an earlier step failed.
     Skipped,
@@ -408,10 +458,14 @@ pub enum TestVerdict {
 /// One step of a connection test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestStep {
-    /// Which: address, name, tcp, tls, trust, key, role, timing, version, project.
+    /// The address that is tried.
+    pub address: String,
+    /// Which: address, name, tcp, tls, trust, key, role, timing, version, clock, project.
     pub step: &'static str,
     /// How it ended.
     pub verdict: TestVerdict,
+    /// What is wrong, for machines and for the manual; empty when nothing is.
+    pub code: &'static str,
     /// What was found, as a sentence.
     pub found: String,
     /// How to mend it; empty when there is nothing to mend.
@@ -435,6 +489,8 @@ impl From<TestStep> for wire::TestResponse {
             found: step.found,
             hint: step.hint,
             took: Some(to_duration(step.took)),
+            code: step.code.to_owned(),
+            address: step.address,
         }
     }
 }

@@ -20,18 +20,24 @@
 )]
 mod generated;
 
+pub mod caller;
 pub mod errors;
 pub mod events;
 pub mod failover;
 pub mod heartbeat;
 mod invalid;
 pub mod plugin;
+pub mod trust;
 pub mod types;
 pub mod unix_channel;
+pub mod unix_server;
 
 /// The generated messages, clients and servers: `wire::<package>::v1`.
 pub use generated::onduty as wire;
 pub use invalid::Invalid;
+
+/// The descriptors of `proto/` and what it imports, as a serialised `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.binpb");
 
 /// The largest message either side of the link accepts, in bytes; a full report with 64 plugins stays below half.
 pub const MAX_LINK_MESSAGE: usize = 64 * 1024;

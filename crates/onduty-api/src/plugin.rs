@@ -122,7 +122,7 @@ pub fn from_report(input: Input) -> Option<wire::FollowDutyResponse> {
         | Input::SessionProved { .. }
         | Input::BeatArrived { .. }
         | Input::SessionEnded { .. }
-        | Input::DialFinished(_)
+        | Input::DialFinished { .. }
         | Input::RefusalConfirmed
         | Input::TombstoneRead { .. }
         | Input::EpochsReserved { .. }

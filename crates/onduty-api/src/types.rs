@@ -304,6 +304,7 @@ impl From<Report> for wire::NodeReport {
             project: clip(report.summary.project, WORD),
             containment: from_containment(report.summary.containment),
             plugins: from_plugins(report.summary.plugins),
+            revision: report.revision,
             epoch_parity: wire::Role::from(report.parity) as i32,
         }
     }
@@ -325,6 +326,7 @@ impl TryFrom<wire::NodeReport> for Report {
         };
         Ok(Self {
             identity: identity.try_into().map_err(|e: Invalid| e.within("identity"))?,
+            revision: report.revision,
             role: own_role,
             mode: mode(report.mode)?,
             state: state(report.state)?,

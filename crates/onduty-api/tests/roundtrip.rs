@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use failover_core::{
     Beat, BootTime, Containment, Epoch, Event, EventCode, Fitness, Handover, HandoverReason, Identity, Input,
-    InstanceId, Maintenance, MaintenanceWindow, Measures, Mode, NodeId, NodeName, Procedure, Report,
+    InstanceId, Maintenance, MaintenanceWindow, Measures, Mode, NodeId, NodeName, PathId, Procedure, Report,
     RequestId, Role, Severity, State, Summary, TimingsInForce, TombstonePromise,
 };
 use onduty_api::heartbeat::{
@@ -100,6 +100,7 @@ fn report() -> impl Strategy<Value = Report> {
             summary,
         )| Report {
             identity,
+            revision: epochs.1 / 3,
             role,
             mode,
             state,
@@ -176,11 +177,12 @@ proptest! {
     #[test]
     fn the_handshake_survives_the_wire(
         who in identity(), role in role(), mode in mode(), nonce in any::<[u8; 32]>(), pair in "\\PC{0,30}",
-        flags in any::<(bool, bool)>(), macs in vec(any::<[u8; 32]>(), 1..=2), version in any::<u32>(),
+        flags in any::<(bool, bool)>(), path in 0_u8..4, more in 1_usize..4, macs in vec(any::<[u8; 32]>(), 1..=2), version in any::<u32>(),
     ) {
         let hello = Hello {
             min_version: version, max_version: version, pair, identity: who.clone(), role, mode, nonce,
             channel_bound: flags.0, test_only: flags.1,
+            path: PathId::try_from(path).unwrap(), paths: (usize::from(path) + more).min(PathId::MOST),
         };
         prop_assert_eq!(&Hello::decode(&hello.clone().encode()).unwrap(), &hello);
         let challenge = Challenge { version, identity: who, role, mode, nonce };

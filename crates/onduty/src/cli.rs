@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use onduty_api::wire::trust::v1::CertificateStore;
 
 /// Shown at the end of `onduty --help`; a test holds the codes to those of `service_kit::exit`.
 const AFTER_HELP: &str = "\
@@ -58,6 +59,9 @@ pub(crate) enum Command {
     /// Make the key of a pair
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Look after certificates: what this node shows, whom it trusts, what strangers have shown
+    #[command(subcommand)]
+    Certs(CertsCommand),
     /// Look at settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -234,6 +238,131 @@ pub(crate) enum KeyCommand {
     },
 }
 
+/// How `certs` finds the certificates.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CertsArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The node's data directory; with it, or with --config, it works also while the node does not run
+    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print JSON, for machines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where certificates are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CertsStore {
+    /// This node's own
+    Own,
+    /// Trusted
+    Trusted,
+    /// Completing chains
+    Issuers,
+    /// Shown by strangers; nobody has decided
+    Rejected,
+    /// Rejected by an operator
+    Distrusted,
+}
+
+impl From<CertsStore> for CertificateStore {
+    fn from(store: CertsStore) -> Self {
+        match store {
+            CertsStore::Own => Self::Own,
+            CertsStore::Trusted => Self::Trusted,
+            CertsStore::Issuers => Self::Issuers,
+            CertsStore::Rejected => Self::Rejected,
+            CertsStore::Distrusted => Self::Distrusted,
+        }
+    }
+}
+
+/// `certs`. FINGERPRINT is the SHA-256 of a certificate or the beginning of it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertsCommand {
+    /// List them
+    List {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// Only those
+        #[arg(long, value_name = "STORE")]
+        store: Option<CertsStore>,
+    },
+    /// Show what one says
+    Show {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// Which, by its beginning [default: this node's own]
+        fingerprint: Option<String>,
+    },
+    /// Trust one: compare its fingerprint with what `onduty certs show` says on the other node
+    Trust {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// Which, by its beginning
+        fingerprint: String,
+        /// It is an authority's (CA): trust everything it has signed
+        #[arg(long)]
+        authority: bool,
+    },
+    /// Refuse one from the next dial on, whatever else speaks for it
+    Reject {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// Which, by its beginning
+        fingerprint: String,
+    },
+    /// Take certificates and revocation lists from a file; a peer's certificate is trusted
+    Import {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// The file, PEM or DER; `-` for the standard input
+        file: PathBuf,
+        /// They are authorities' (CAs): trust everything these have signed
+        #[arg(long, conflicts_with = "intermediate")]
+        authority: bool,
+        /// They are authorities' that only complete chains; nobody is trusted by that
+        #[arg(long)]
+        intermediate: bool,
+    },
+    /// Print one as PEM; never a private key
+    Export {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// Which, by its beginning [default: this node's own]
+        fingerprint: Option<String>,
+        /// Write it to this file, which must not exist yet
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Forget one; a revocation list by its file's name
+    Delete {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// Which, by its beginning
+        fingerprint: String,
+        /// From where, when it is in several places
+        #[arg(long, value_name = "STORE")]
+        store: Option<CertsStore>,
+    },
+}
+
+impl CertsCommand {
+    /// How it finds the certificates.
+    pub(crate) const fn place(&self) -> &CertsArgs {
+        match self {
+            Self::List { place, .. }
+            | Self::Show { place, .. }
+            | Self::Trust { place, .. }
+            | Self::Reject { place, .. }
+            | Self::Import { place, .. }
+            | Self::Export { place, .. }
+            | Self::Delete { place, .. } => place,
+        }
+    }
+}
+
 /// `config`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -270,7 +399,7 @@ pub(crate) struct HealthArgs {
 /// `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Which service; a node needs plugin-supervisor, one of the two heartbeats, and management
+    /// Which service; a node needs certificate-trust, plugin-supervisor, one of the two heartbeats, and management
     pub(crate) service: ServiceName,
     #[command(flatten)]
     pub(crate) settings: UpArgs,
@@ -278,7 +407,7 @@ pub(crate) struct ServeArgs {
 
 /// The services of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ServiceName {
+pub enum ServiceName {
     /// The driver and the link, in the modes primary and deactivated
     HeartbeatServer,
     /// The driver and the link, in mode secondary
@@ -287,8 +416,44 @@ pub(crate) enum ServiceName {
     PluginSupervisor,
     /// The operators' socket
     Management,
-    /// Not in this version: no other service can ask it anything yet, the heartbeat reads the certificates itself
+    /// The certificates: the heartbeat asks it whom to trust, and what to show
     CertificateTrust,
+}
+
+impl ServiceName {
+    /// As it is written on the command line, and its own program's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::HeartbeatServer => "heartbeat-server",
+            Self::HeartbeatClient => "heartbeat-client",
+            Self::PluginSupervisor => "plugin-supervisor",
+            Self::Management => "management",
+            Self::CertificateTrust => "certificate-trust",
+        }
+    }
+}
+
+/// The command line of a service's own program: that of `onduty serve` without the service's name.
+fn service_command(service: ServiceName) -> clap::Command {
+    let value = service.to_possible_value();
+    let about =
+        value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string).unwrap_or_default();
+    let name = service.name();
+    // What the arguments say about themselves comes first, so that it does not replace what is said here.
+    UpArgs::augment_args(clap::Command::new(name))
+        .about(format!("{about}; the same as `onduty serve {name}`"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help(AFTER_HELP)
+        .max_term_width(100)
+}
+
+/// Reads the command line of a service's own program. Ends the process when it cannot be understood, as clap does.
+pub(crate) fn serve_args(service: ServiceName) -> ServeArgs {
+    let mut command = service_command(service);
+    let matches = command.get_matches_mut();
+    let settings =
+        UpArgs::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
+    ServeArgs { service, settings }
 }
 
 /// `canary`.
@@ -320,6 +485,11 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Cli::command().debug_assert();
+        for service in ServiceName::value_variants() {
+            service_command(*service).debug_assert();
+            let value = service.to_possible_value();
+            assert_eq!(value.map(|value| value.get_name().to_owned()).as_deref(), Some(service.name()));
+        }
     }
 
     #[test]

@@ -1,19 +1,34 @@
-//! How a command fails: an exit code and a sentence.
+//! How a command fails: an exit code, a sentence, and the code whose page in `docs/errors/` says what to do.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
+use onduty_api::errors;
+use service_kit::codes::Code;
 use service_kit::exit::Exit;
 
 /// A command could not do what it was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    code: Exit,
+    exit: Exit,
+    /// Empty when the sentence needs no page, or has its codes in it.
+    code: Cow<'static, str>,
     message: String,
 }
 
 impl Failure {
-    pub(crate) fn new(code: Exit, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, code: Cow::Borrowed(""), message: message.into() }
+    }
+
+    /// The same, with its code.
+    pub(crate) fn coded(self, code: Code) -> Self {
+        Self { code: Cow::Borrowed(code.as_str()), ..self }
+    }
+
+    /// The same, with a code that the node has told.
+    pub(crate) fn told(self, code: impl Into<String>) -> Self {
+        Self { code: Cow::Owned(code.into()), ..self }
     }
 
     /// For no more specific reason.
@@ -31,14 +46,20 @@ impl Failure {
         Self::new(Exit::Settings, message)
     }
 
-    /// No node answers.
-    pub(crate) fn no_node(message: impl Into<String>) -> Self {
-        Self::new(Exit::Unreachable, message)
-    }
-
     /// It cannot be done now.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self::new(Exit::Refused, message)
+        Self::new(Exit::Refused, message).told("request_refused")
+    }
+
+    /// No node answers.
+    pub(crate) fn no_node(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unreachable, message).coded(Code::NoNode)
+    }
+
+    /// The same, with what it is about in front.
+    pub(crate) fn about(self, what: &str) -> Self {
+        let message = format!("{what}: {}", self.message);
+        Self { message, ..self }
     }
 
     /// The sentence, for somebody who is not at this terminal.
@@ -48,35 +69,43 @@ impl Failure {
 
     /// Says it on the standard error and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
-        if !self.message.is_empty() {
-            crate::output::complain(&self.message);
+        match (self.message.as_str(), self.code.as_ref()) {
+            ("", _) => {}
+            (message, "") => crate::output::complain(message),
+            (message, code) => crate::output::complain(&format!("{message} [{code}]")),
         }
-        self.code.into()
+        self.exit.into()
     }
 }
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
-        use tonic::Code;
+        use tonic::Code as Grpc;
         let message = status.message();
+        let reason = errors::reason(&status).map(|reason| reason.to_ascii_lowercase());
+        let refused = |code: &str| {
+            Self::new(Exit::Refused, message).told(reason.clone().unwrap_or_else(|| code.to_owned()))
+        };
         match status.code() {
-            Code::FailedPrecondition | Code::Aborted | Code::InvalidArgument => Self::refused(message),
-            Code::Unavailable => Self::no_node(format!("the node ended the connection: {message}")),
-            Code::DeadlineExceeded | Code::Cancelled => Self::new(
+            Grpc::FailedPrecondition | Grpc::Aborted => refused("request_refused"),
+            Grpc::InvalidArgument => refused(Code::BadRequest.as_str()),
+            Grpc::Unavailable => Self::no_node(format!("the node ended the connection: {message}")),
+            Grpc::DeadlineExceeded | Grpc::Cancelled => Self::new(
                 Exit::TimedOut,
                 "no answer in time; what was asked for may still be under way: see `onduty status`",
-            ),
-            Code::Ok
-            | Code::Unknown
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::ResourceExhausted
-            | Code::OutOfRange
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::DataLoss
-            | Code::Unauthenticated => Self::failed(message),
+            )
+            .coded(Code::TimedOut),
+            Grpc::Ok
+            | Grpc::Unknown
+            | Grpc::NotFound
+            | Grpc::AlreadyExists
+            | Grpc::PermissionDenied
+            | Grpc::ResourceExhausted
+            | Grpc::OutOfRange
+            | Grpc::Unimplemented
+            | Grpc::Internal
+            | Grpc::DataLoss
+            | Grpc::Unauthenticated => Self::failed(message),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use service_kit::codes::Code;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
@@ -18,6 +19,20 @@ pub(crate) const USUAL_SOCKET: &str = "/run/onduty/onduty.sock";
 pub(crate) const SOCKET_NAME: &str = "onduty.sock";
 /// A node that runs answers at once.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How often a node that is asked is tried meanwhile: one that stands still keeps its socket open.
+const TRY_EVERY: Duration = Duration::from_secs(2);
+/// How long the answer to that may take.
+const TRY_WITHIN: Duration = Duration::from_secs(5);
+
+/// A node that runs answers a question at once; an order that takes longer has a limit of its own.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A question with its time limit: a node that stands still must not keep its operator.
+pub(crate) fn question<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(ANSWER_WITHIN);
+    request
+}
 
 /// The socket of the node that the arguments mean.
 pub(crate) fn socket(args: &NodeArgs) -> Result<PathBuf, Failure> {
@@ -47,6 +62,8 @@ pub(crate) async fn connect_to(socket: &Path) -> Result<Channel, Failure> {
     let path = socket.to_path_buf();
     Endpoint::from_static("http://onduty.local")
         .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_interval(TRY_EVERY)
+        .keep_alive_timeout(TRY_WITHIN)
         .connect_with_connector(service_fn(move |_uri: Uri| {
             let ready = first.take();
             let path = path.clone();
@@ -65,14 +82,16 @@ pub(crate) async fn connect_to(socket: &Path) -> Result<Channel, Failure> {
 fn no_node(socket: &Path, error: &io::Error) -> Failure {
     let at = socket.display();
     let kind = error.kind();
+    if kind == io::ErrorKind::PermissionDenied {
+        let why = format!("the socket {at} may only be used by the user that runs the node, or root");
+        return Failure::no_node(why).coded(Code::SocketForbidden);
+    }
     Failure::no_node(if kind == io::ErrorKind::NotFound {
         format!(
             "no node answers: there is no socket at {at}. Is `onduty up` running? Name another with --socket or --config"
         )
     } else if kind == io::ErrorKind::ConnectionRefused {
         format!("no node answers at {at}: the socket is left over from a node that does not run any more")
-    } else if kind == io::ErrorKind::PermissionDenied {
-        format!("the socket {at} may only be used by the user that runs the node, or root")
     } else {
         format!("no node answers at {at}: {error}")
     })

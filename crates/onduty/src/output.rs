@@ -28,6 +28,11 @@ pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "onduty: {text}");
 }
 
+/// A sentence with the code whose page says more; nothing is added where there is none.
+pub(crate) fn coded(sentence: &str, code: &str) -> String {
+    if code.is_empty() { sentence.to_owned() } else { format!("{sentence} [{code}]") }
+}
+
 /// Whether colours are wanted: a terminal, and nobody said no.
 pub(crate) fn coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

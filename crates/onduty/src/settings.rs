@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use service_kit::codes::Code;
 use service_kit::settings::{LoadOptions, Loaded, Override};
 
 use crate::failure::Failure;
@@ -20,7 +21,8 @@ pub(crate) fn load_for_node(file: Option<&Path>, set: &[String]) -> Result<Loade
     Err(Failure::settings(format!(
         "{what}: name a settings file with --config FILE, or give settings as ONDUTY_ variables (such as \
          ONDUTY_REDUNDANCY__MODE=primary) or with --set KEY=VALUE; `onduty demo` shows a pair that works"
-    )))
+    ))
+    .coded(Code::NoSettings))
 }
 
 /// Reads every layer: file, run time, environment, `--set`.

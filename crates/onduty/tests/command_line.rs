@@ -10,7 +10,11 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 fn onduty(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onduty"));
+    run(env!("CARGO_BIN_EXE_onduty"), arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
     for (name, _value) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ONDUTY_") {
             let _ = command.env_remove(name);
@@ -72,7 +76,8 @@ fn a_wrong_command_line_is_told_apart_from_a_wrong_answer() {
         &["maintenance", "on", "--for", "2h"],
         &["canary"],
         &["serve", "no-such-service"],
-        &["serve", "certificate-trust"],
+        &["certs"],
+        &["certs", "import", "a.pem", "--authority", "--intermediate"],
         &["config", "check", "--set", "redundancy.mode"],
     ] {
         assert_eq!(code(&onduty(wrong)), 2, "{wrong:?}");
@@ -94,6 +99,7 @@ fn a_key_is_made_for_its_owner_alone_and_never_overwritten() {
     let again = onduty(&arguments);
     assert_eq!(code(&again), 1);
     assert!(complaint(&again).contains("exists already"), "{again:?}");
+    assert!(complaint(&again).ends_with("[key_file_exists]\n"), "{again:?}");
     assert_eq!(fs::read_to_string(&path).unwrap(), key);
     let shown = onduty(&["key", "generate", "--print"]);
     assert!(printed(&shown).starts_with("odk1_") && printed(&shown).lines().count() == 1, "{shown:?}");
@@ -122,6 +128,7 @@ fn without_a_node_every_command_says_so_with_its_own_code() {
             let output = onduty(&arguments);
             assert_eq!(code(&output), 4, "{arguments:?}: {output:?}");
             assert!(complaint(&output).contains(why), "{arguments:?}: {output:?}");
+            assert!(complaint(&output).ends_with("[no_node]\n"), "{arguments:?}: {output:?}");
         }
     }
 }
@@ -139,6 +146,27 @@ fn bad_settings_are_all_told_with_where_they_came_from() {
         }
     }
     assert_eq!(code(&onduty(&["config", "check", "--config", "/no/such/file.toml"])), 3);
+}
+
+#[test]
+fn a_setting_of_a_later_version_and_one_that_is_missing_are_told_apart() {
+    let (folder, file) = settings(free_port(), "[arbitration.etcd]\nendpoints = []\n");
+    let later = onduty(&["config", "check", "--config", &file]);
+    assert_eq!(code(&later), 3, "{later:?}");
+    assert!(
+        complaint(&later).contains("`arbitration.etcd` is not in this version [not_in_this_version]"),
+        "{later:?}"
+    );
+    let text = format!(
+        "[node]\nname = \"b\"\n[redundancy]\nmode = \"secondary\"\nkey_file = \"{}\"\n",
+        folder.path().join("pair.key").display()
+    );
+    fs::write(&file, text).unwrap();
+    let missing = complaint(&onduty(&["config", "check", "--config", &file]));
+    for key in ["redundancy.secondary.address", "redundancy.secondary.trust"] {
+        let line = missing.lines().find(|line| line.contains(&format!("`{key}` is missing"))).unwrap();
+        assert!(line.ends_with("[missing_key]"), "each problem has its code: {missing}");
+    }
 }
 
 #[test]
@@ -171,7 +199,7 @@ fn up_names_a_port_that_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let (_folder, file) = settings(port, "");
-    up_fails(&file, 1, &["in use", "node.listen", &port.to_string()]);
+    up_fails(&file, 1, &["in use", "node.listen", &port.to_string(), "[port_unusable]"]);
 }
 
 #[test]
@@ -192,7 +220,7 @@ fn up_names_what_is_wrong_with_the_key() {
 fn up_names_a_data_directory_that_cannot_be_used() {
     let (folder, file) = settings(free_port(), "");
     fs::write(folder.path().join("data"), "a file is in the way").unwrap();
-    up_fails(&file, 1, &["node.data_dir"]);
+    up_fails(&file, 1, &["node.data_dir", "[data_dir_unusable]"]);
 }
 
 #[test]
@@ -202,7 +230,7 @@ fn up_refuses_a_data_directory_in_use() {
     fs::create_dir(&data).unwrap();
     let lock = fs::File::create(data.join("lock")).unwrap();
     lock.lock().unwrap();
-    up_fails(&file, 1, &["another onduty runs", "node.data_dir"]);
+    up_fails(&file, 1, &["another onduty runs", "node.data_dir", "[data_dir_in_use]"]);
 }
 
 #[test]
@@ -242,4 +270,37 @@ fn completions_are_printed_for_every_shell() {
         assert_eq!(code(&output), 0);
         assert!(printed(&output).contains("switchover"), "{shell}");
     }
+}
+
+#[test]
+fn the_services_own_programs_are_what_serve_is() {
+    let (_folder, file) = settings(free_port(), "");
+    for (service, program) in [
+        ("heartbeat-server", env!("CARGO_BIN_EXE_heartbeat-server")),
+        ("heartbeat-client", env!("CARGO_BIN_EXE_heartbeat-client")),
+        ("plugin-supervisor", env!("CARGO_BIN_EXE_plugin-supervisor")),
+        ("certificate-trust", env!("CARGO_BIN_EXE_certificate-trust")),
+        ("management", env!("CARGO_BIN_EXE_management")),
+    ] {
+        let wrong_mode = ["--config", &file, "--set", "redundancy.mode=nonsense"];
+        for arguments in [&["--config", "/nowhere/onduty.toml"][..], &wrong_mode, &[]] {
+            let (own, served) = (run(program, arguments), onduty(&[&["serve", service], arguments].concat()));
+            assert_ne!(code(&own), 0, "{own:?}");
+            assert_eq!(
+                (code(&own), complaint(&own)),
+                (code(&served), complaint(&served)),
+                "{service} {arguments:?}"
+            );
+        }
+        assert_eq!(code(&run(program, &["--nonsense"])), 2, "{service}");
+        let help = run(program, &["--help"]);
+        assert_eq!(code(&help), 0);
+        let text = printed(&help).split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in [&format!("`onduty serve {service}`"), "--config", "--set", "Exit codes"] {
+            assert!(text.contains(word), "{service}: {word} is missing: {text}");
+        }
+    }
+    // The mode decides which heartbeat it is, also for a program of its own.
+    let wrong = run(env!("CARGO_BIN_EXE_heartbeat-client"), &["--config", &file]);
+    assert_eq!(code(&wrong), 3, "{wrong:?}");
 }

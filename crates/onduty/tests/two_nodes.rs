@@ -1,16 +1,17 @@
 //! Two real nodes in a temporary folder, worked on with the commands a person has.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use test_support::{Pair, PairOptions};
+use test_support::{Node, Pair, PairOptions, Profile, Signal};
 
 /// As in the stories on real processes: far above what it takes, also on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn pair() -> Pair {
-    Pair::running(PairOptions::new(env!("CARGO_BIN_EXE_onduty")).manual())
+    Pair::running(PairOptions::new(env!("CARGO_BIN_EXE_onduty")).profile(Profile::Standard).manual())
 }
 
 #[test]
@@ -29,7 +30,10 @@ fn an_operator_looks_at_the_pair_moves_the_duty_and_stops_it() {
     assert_eq!(plugins[0]["state"], "ready", "{plugins}");
     assert!(plugins[0]["pid"].as_u64().is_some(), "{plugins}");
     assert_eq!(secondary.ask(&["health"]).code, Some(0));
-    assert_eq!(secondary.ask(&["health", "--active"]).code, Some(6));
+    let standby = secondary.ask(&["health", "--active"]);
+    assert_eq!(standby.code, Some(6));
+    assert!(standby.stderr.contains("[not_ready]"), "{standby:?}");
+    assert!(text.contains("only the key protects the pair. [unsafe_setting]"), "warnings have codes: {text}");
 
     let steps = secondary.ask(&["test", "--json"]);
     assert_eq!(steps.code, Some(0), "{steps:?}");
@@ -38,10 +42,12 @@ fn an_operator_looks_at_the_pair_moves_the_duty_and_stops_it() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_str().unwrap().to_owned())
         .collect();
-    let wanted = ["address", "name", "tcp", "tls", "trust", "key", "role", "timing", "version", "project"];
+    let wanted =
+        ["address", "name", "tcp", "tls", "trust", "key", "role", "timing", "version", "clock", "project"];
     assert_eq!(names, wanted);
     let nobody = primary.ask(&["test"]);
     assert_eq!(nobody.code, Some(5), "a primary dials nobody: {nobody:?}");
+    assert!(nobody.stderr.contains("[no_address]"), "{nobody:?}");
 
     assert_eq!(primary.ask(&["switchover", "--check"]).code, Some(0));
     let moved = primary.ask(&["switchover", "--json"]);
@@ -60,6 +66,7 @@ fn an_operator_looks_at_the_pair_moves_the_duty_and_stops_it() {
     pair.secondary.reaches("the duty handed over", LIMIT, |status| status.state() == "active");
     let alone = pair.secondary.ask(&["switchover"]);
     assert_eq!(alone.code, Some(5), "nobody to move it to: {alone:?}");
+    assert!(alone.stderr.contains("[request_refused]"), "{alone:?}");
     pair.secondary.ask(&["stop"]);
     assert_eq!(pair.secondary.ended(LIMIT).code(), Some(0));
     assert_eq!(pair.secondary.ask(&["status"]).code, Some(4));
@@ -78,7 +85,11 @@ fn maintenance_set_on_one_node_holds_on_both_and_is_told_by_whom() {
         |status: &test_support::Status| status.0.pointer("/node/maintenance/on") == Some(&Value::Bool(true));
     let seen = pair.secondary.reaches("maintenance", LIMIT, on);
     assert_eq!(seen.redundancy(), "degraded", "{}", seen.reason());
-    assert_eq!(pair.primary.ask(&["maintenance", "on", "--reason", " ", "--for", "2h"]).code, Some(5));
+    let events = pair.secondary.ask(&["events"]).stdout;
+    assert!(events.contains("[maintenance_set]"), "events that warn have codes: {events}");
+    let empty = pair.primary.ask(&["maintenance", "on", "--reason", " ", "--for", "2h"]);
+    assert_eq!(empty.code, Some(5));
+    assert!(empty.stderr.contains("[bad_request]"), "{empty:?}");
     assert_eq!(pair.primary.ask(&["maintenance", "on", "--reason", "x", "--for", "32d"]).code, Some(5));
     assert_eq!(pair.secondary.ask(&["maintenance", "off"]).code, Some(0));
     pair.primary.reaches("its end", LIMIT, |status| !on(status) && status.redundancy() == "ready");
@@ -93,4 +104,63 @@ fn maintenance_set_on_one_node_holds_on_both_and_is_told_by_whom() {
     {
         assert!(codes.iter().any(|found| found == code), "no {code} in {codes:?}");
     }
+}
+
+#[test]
+fn a_node_that_stands_still_is_told_from_one_that_is_not_there() {
+    let mut pair = Pair::prepare(PairOptions::new(env!("CARGO_BIN_EXE_onduty")));
+    pair.secondary.start();
+    pair.secondary.reaches("an answer", LIMIT, |_| true);
+    pair.secondary.signal(Signal::SIGSTOP);
+    for command in [&["status"][..], &["plugins", "list"], &["events"], &["maintenance", "off"], &["test"]] {
+        let answer = pair.secondary.ask(command);
+        assert_eq!(answer.code, Some(7), "{command:?}: {answer:?}");
+        assert!(answer.stderr.contains("[timed_out]"), "{command:?}: {answer:?}");
+    }
+    pair.secondary.signal(Signal::SIGCONT);
+}
+
+/// Steps by their names: verdict and code.
+fn steps(answer: &str) -> BTreeMap<String, (String, String)> {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap().to_owned();
+    let lines = answer.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|step| (text(&step, "step"), (text(&step, "verdict"), text(&step, "code")))).collect()
+}
+
+#[test]
+fn the_link_is_tried_beside_the_running_session_without_anybody_noticing() {
+    let mut pair = pair();
+    let sessions = |pair: &Pair| pair.secondary.log().matches("a session was proved").count();
+    let events = |node: &Node| node.ask(&["events", "--json", "--limit", "1000"]).stdout;
+    let lost = |pair: &Pair| {
+        [&pair.primary, &pair.secondary].map(|node| events(node).matches("\"peer_disconnected\"").count())
+    };
+    let (before, lost_before) = (sessions(&pair), lost(&pair));
+    for _ in 0..5 {
+        let answer = pair.secondary.ask(&["test", "--json"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        let steps = steps(&answer.stdout);
+        assert_eq!(steps["trust"], ("warning".to_owned(), "unsafe_setting".to_owned()));
+        // A busy machine may be slow, and is told so.
+        let well = |(verdict, code): &(String, String)| verdict == "ok" || code == "link_slow";
+        assert!(steps.iter().all(|(name, step)| name == "trust" || well(step)), "{steps:?}");
+    }
+    assert_eq!(sessions(&pair), before, "{}", pair.secondary.log());
+    let status = pair.primary.status().unwrap();
+    assert_eq!((status.redundancy(), status.rejected()), ("ready", 0), "{status:#?}");
+    assert_eq!(lost(&pair), lost_before, "nobody has lost anybody");
+
+    pair.primary.kill_everything();
+    let answer = pair.secondary.ask(&["test"]);
+    assert_eq!(answer.code, Some(6), "{answer:?}");
+    let lines: Vec<&str> = answer.stdout.lines().collect();
+    assert!(lines[0].starts_with("https://127.0.0.1:"), "the address is the heading: {answer:?}");
+    let failed = lines.iter().position(|line| line.contains("failed")).unwrap();
+    assert!(
+        lines[failed].starts_with("tcp") && lines[failed].ends_with("[connection_refused]"),
+        "{answer:?}"
+    );
+    assert!(lines[failed + 1].contains("→ "), "a hint follows: {answer:?}");
+    assert!(lines.last().unwrap().starts_with("project  skipped"), "{answer:?}");
+    assert!(answer.stderr.ends_with("the step `tcp` failed [connection_refused]\n"), "{answer:?}");
 }

@@ -55,6 +55,14 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
 }
 
+/// What the driver's process lends to the guard.
+pub(crate) struct Lent {
+    /// The listening socket, for the tombstone.
+    pub(crate) listener: watch::Receiver<Option<Arc<OwnedFd>>>,
+    /// An end of a line to that process, when it is another one.
+    pub(crate) line: watch::Receiver<Option<Arc<OwnedFd>>>,
+}
+
 /// What was done elsewhere.
 pub(crate) enum Internal {
     /// A plugin answers.
@@ -114,6 +122,7 @@ pub(crate) struct Core {
     /// Promises of secrets sent to the guard and not yet confirmed, oldest first.
     pub(crate) burying: VecDeque<(u64, [u8; 32])>,
     listener: Option<Arc<OwnedFd>>,
+    line: Option<Arc<OwnedFd>>,
     /// Kept, so that another listener can be lent later.
     secret: Option<TombstoneSecret>,
     /// Reports for the driver. Short by nature: news of plugins replace older ones, an epoch has few others.
@@ -154,6 +163,7 @@ impl Core {
             preflight: Preflight::default(),
             burying: VecDeque::new(),
             listener: None,
+            line: None,
             secret: None,
             outbox: VecDeque::new(),
             summary: None,
@@ -174,11 +184,13 @@ impl Core {
         mut self,
         port: SupervisorPort,
         mut inbox: mpsc::Receiver<Internal>,
-        mut listener: watch::Receiver<Option<Arc<OwnedFd>>>,
+        lent: Lent,
         stop: CancellationToken,
     ) {
         let SupervisorPort { mut orders, mut secrets, reports } = port;
-        let (mut driver_lives, mut secrets_come, mut listener_comes) = (true, true, true);
+        let Lent { mut listener, mut line } = lent;
+        let (mut driver_lives, mut secrets_come, mut listener_comes, mut line_comes) =
+            (true, true, true, true);
         listener.mark_changed();
         self.begin_preflight();
         loop {
@@ -212,6 +224,13 @@ impl Core {
                         self.hold_listener(lent);
                     }
                     Err(_) => listener_comes = false,
+                },
+                changed = line.changed(), if line_comes => match changed {
+                    Ok(()) => {
+                        self.line = line.borrow_and_update().clone();
+                        self.pass_line();
+                    }
+                    Err(_) => line_comes = false,
                 },
                 permit = reports.reserve(), if driver_lives && !self.outbox.is_empty() => match permit {
                     Ok(permit) => {
@@ -294,6 +313,13 @@ impl Core {
         } else if had_one {
             self.secret = None;
             let _ = self.command(&Command::Unbury, Vec::new());
+        }
+    }
+
+    /// Gives the line to the guard: to each guard anew.
+    pub(crate) fn pass_line(&mut self) {
+        if let Some(line) = self.line.as_ref().and_then(|line| line.try_clone().ok()) {
+            let _ = self.command(&Command::Line, vec![line]);
         }
     }
 

@@ -14,7 +14,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use failover_core::{DutyOrder, Epoch, Input};
+use failover_core::{BootTime, DutyOrder, Epoch, Input};
 
 use crate::core::{Core, Internal, Purpose};
 use crate::life::Step;
@@ -80,6 +80,12 @@ impl Core {
 
     /// Hands the lease of the order on, before anything else is done with it.
     fn renew(&mut self) {
+        self.renew_asking(false);
+    }
+
+    /// The guard confirms a lease when two thirds of what it last confirmed are used up, or when it is `asked`: often enough
+    /// to tell that it lives, and no more wake-ups of both than that takes.
+    fn renew_asking(&mut self, asked: bool) {
         let Some((epoch, hold_until)) = self.order.and_then(|o| Some((o.epoch(), o.hold_until()?))) else {
             return;
         };
@@ -88,9 +94,11 @@ impl Core {
             Phase::Idle | Phase::Ending { .. } => false,
         };
         let Some(link) = self.link.as_mut().filter(|_| lives) else { return };
-        link.renew(epoch.0, hold_until);
+        let now = self.context.clock.boot();
+        let span = hold_until.since(now);
+        let confirmed = self.held.filter(|(held, _)| *held == epoch.0).map(|(_, until)| until.since(now));
+        link.renew(epoch.0, hold_until, asked || confirmed.is_none_or(|left| left < span / 3));
         if !std::mem::replace(&mut self.silence_watched, true) {
-            let span = hold_until.since(self.context.clock.boot());
             self.timers.after(span + SILENCE, Timer::GuardSilent { last_chance: false });
         }
     }
@@ -261,7 +269,7 @@ impl Core {
 
     fn understand(&mut self, event: Event, passed: Vec<OwnedFd>) {
         match event {
-            Event::Held { epoch, hold_until } => self.held = Some((epoch, hold_until)),
+            Event::Held { epoch, hold_until } => self.guard_holds(epoch, hold_until),
             Event::Started { job, pid } => self.started(job, passed.first().map_or(Some(pid), host_pid)),
             Event::StartFailed { job, why } => self.start_failed(job, why),
             Event::Exited { job, end } => self.exited(job, end),
@@ -285,6 +293,14 @@ impl Core {
             Event::Ready | Event::Entered { .. } | Event::CannotContain { .. } => {
                 tracing::warn!(?event, "the guard greets again");
             }
+        }
+    }
+
+    fn guard_holds(&mut self, epoch: u64, hold_until: BootTime) {
+        self.held = Some((epoch, hold_until));
+        if self.silence_watched {
+            let span = hold_until.since(self.context.clock.boot());
+            self.timers.replace(span + SILENCE, Timer::GuardSilent { last_chance: false });
         }
     }
 
@@ -325,8 +341,10 @@ impl Core {
             self.silence_watched = true;
             self.timers.after(at.since(now), Timer::GuardSilent { last_chance: false });
         } else if !last_chance {
-            // The whole machine may have stood still: the guard gets a moment to wake up.
+            // The whole machine may have stood still, or a newer lease was never to be confirmed: the guard is asked,
+            // and gets a moment to wake up.
             self.silence_watched = true;
+            self.renew_asking(true);
             self.timers.after(LAST_CHANCE, Timer::GuardSilent { last_chance: true });
         } else if let Some(link) = &self.link {
             tracing::error!("the guard does not act on its lease and is killed");
@@ -402,6 +420,7 @@ impl Core {
                 self.link = Some(link);
                 self.guard_trouble = None;
                 self.reset_respawn();
+                self.pass_line();
                 self.begin_preflight();
                 self.reconcile();
             }

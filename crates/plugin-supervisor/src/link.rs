@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use failover_core::{BootTime, Containment};
 use tokio::io::Interest;
-use tokio::net::UnixStream;
+use tokio::io::unix::AsyncFd;
 
 use crate::guard_process::GuardProcess;
 use crate::leftovers::Run;
@@ -17,10 +18,14 @@ use crate::wire::{self, Command, Event, Received};
 /// stopped or stuck, further commands are refused, and the silence check kills it.
 const WAITING_COMMANDS: usize = 512;
 
+/// When sending is tried again. The socket is not watched for room: each packet that a guard takes makes room, and
+/// would wake this task for nothing.
+const AGAIN: Duration = Duration::from_millis(5);
+
 /// A running guard, spoken to.
 pub(crate) struct Link {
     /// Only waited on: packets are sent and received by [`wire`], as the socket's type (`SEQPACKET`) wants it.
-    socket: UnixStream,
+    socket: AsyncFd<OwnedFd>,
     waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     /// The newest renewal that could not be sent.
     renewal: Option<Vec<u8>>,
@@ -31,7 +36,10 @@ pub(crate) struct Link {
 impl Link {
     /// To be called within the runtime.
     pub(crate) fn new(process: GuardProcess) -> io::Result<Self> {
-        let socket = UnixStream::from_std(process.socket.try_clone()?.into())?;
+        // Deprecated for types whose descriptor can change while it is registered; an `OwnedFd` that nobody else gets
+        // hold of cannot. Its successor is `unsafe`, which this workspace forbids.
+        #[expect(deprecated, reason = "sound for an OwnedFd")]
+        let socket = AsyncFd::with_interest(process.socket.try_clone()?, Interest::READABLE)?;
         Ok(Self { socket, waiting: VecDeque::new(), renewal: None, buffer: Vec::new(), process })
     }
 
@@ -44,8 +52,8 @@ impl Link {
     }
 
     /// Renews the lease. Goes out at once unless the guard does not read; then the newest one goes first.
-    pub(crate) fn renew(&mut self, epoch: u64, hold_until: BootTime) {
-        if let Ok(bytes) = wire::encode(&Command::Lease { epoch, hold_until }) {
+    pub(crate) fn renew(&mut self, epoch: u64, hold_until: BootTime, confirm: bool) {
+        if let Ok(bytes) = wire::encode(&Command::Lease { epoch, hold_until, confirm }) {
             self.renewal = Some(bytes);
             self.flush();
         }
@@ -75,28 +83,29 @@ impl Link {
     /// The next thing the guard says; sends what waits meanwhile. Cancel-safe: what was taken is returned at once.
     pub(crate) async fn next(&mut self) -> Received<Event> {
         loop {
-            let Self { socket, process, buffer, renewal, waiting } = &mut *self;
-            let would_block = || io::Error::from(io::ErrorKind::WouldBlock);
-            let received =
-                socket.try_io(Interest::READABLE, || match wire::receive(&process.socket, buffer) {
-                    Received::Nothing => Err(would_block()),
-                    received @ (Received::Message(..) | Received::Garbage(_) | Received::Closed) => {
-                        Ok(received)
+            let blocked = !self.flush();
+            let received = {
+                let Self { socket, process, buffer, .. } = &mut *self;
+                let readable = async {
+                    let mut ready = socket.readable().await?;
+                    let received = wire::receive(&process.socket, buffer);
+                    if matches!(received, Received::Nothing) {
+                        ready.clear_ready();
                     }
-                });
-            if let Ok(received) = received {
-                return received;
-            }
-            let mut interest = Interest::READABLE;
-            if !waiting.is_empty() || renewal.is_some() {
-                interest |= Interest::WRITABLE;
-                // Only to wait for the right thing: what still does not go out is tried again when it can.
-                let _ = socket.try_io(Interest::WRITABLE, || {
-                    flush(process.socket.as_fd(), renewal, waiting).then_some(()).ok_or_else(would_block)
-                });
-            }
-            if socket.ready(interest).await.is_err() {
-                return Received::Closed;
+                    Ok::<_, io::Error>(received)
+                };
+                tokio::select! {
+                    biased;
+                    received = readable => received,
+                    () = tokio::time::sleep(AGAIN), if blocked => Ok(Received::Nothing),
+                }
+            };
+            match received {
+                Ok(Received::Nothing) => {}
+                Ok(received @ (Received::Message(..) | Received::Garbage(_) | Received::Closed)) => {
+                    return received;
+                }
+                Err(_no_reactor) => return Received::Closed,
             }
         }
     }

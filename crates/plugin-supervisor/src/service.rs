@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::containment::ContainmentChoice;
-use crate::core::{Context, Core};
+use crate::core::{Context, Core, Lent};
 use crate::definition::{DefinitionError, Plugin, check};
 use crate::guard_process::{GuardProcess, GuardStarter};
 use crate::life::{Life, PluginStatus};
@@ -80,6 +80,7 @@ pub struct Supervisor {
     statuses: watch::Sender<Arc<Vec<PluginStatus>>>,
     containment: watch::Sender<Containment>,
     listener: watch::Receiver<Option<Arc<OwnedFd>>>,
+    line: watch::Receiver<Option<Arc<OwnedFd>>>,
 }
 
 /// What others may ask of it.
@@ -88,6 +89,7 @@ pub struct SupervisorHandle {
     statuses: watch::Receiver<Arc<Vec<PluginStatus>>>,
     containment: watch::Receiver<Containment>,
     listener: Arc<watch::Sender<Option<Arc<OwnedFd>>>>,
+    line: Arc<watch::Sender<Option<Arc<OwnedFd>>>>,
 }
 
 impl SupervisorHandle {
@@ -106,6 +108,11 @@ impl SupervisorHandle {
     /// Lets go of the listening socket, in the guard too: the process that lent it has ended, and the port is to be free.
     pub fn give_listener_back(&self) {
         self.listener.send_replace(None);
+    }
+
+    /// Gives the guard its end of a line to the driver's process (`service_kit::guard_line`), which is another one than this.
+    pub fn lend_line(&self, line: OwnedFd) {
+        self.line.send_replace(Some(Arc::new(line)));
     }
 
     /// The level of containment in force.
@@ -136,6 +143,7 @@ pub fn build(options: Options) -> Result<(Supervisor, SupervisorHandle), BuildEr
     let (statuses, statuses_seen) = watch::channel(Arc::new(lives.iter().map(Life::status).collect()));
     let (level, level_seen) = watch::channel(guard.level);
     let (listener, listener_seen) = watch::channel(None);
+    let (line, line_seen) = watch::channel(None);
     let context = Context {
         starter,
         data_dir,
@@ -147,11 +155,15 @@ pub fn build(options: Options) -> Result<(Supervisor, SupervisorHandle), BuildEr
         tombstone_for: options.tombstone_for,
         clock,
     };
-    let handle =
-        SupervisorHandle { statuses: statuses_seen, containment: level_seen, listener: Arc::new(listener) };
-    let listener = listener_seen;
+    let handle = SupervisorHandle {
+        statuses: statuses_seen,
+        containment: level_seen,
+        listener: Arc::new(listener),
+        line: Arc::new(line),
+    };
+    let (listener, line) = (listener_seen, line_seen);
     let supervisor =
-        Supervisor { context, lives, guard, output, port, statuses, containment: level, listener };
+        Supervisor { context, lives, guard, output, port, statuses, containment: level, listener, line };
     Ok((supervisor, handle))
 }
 
@@ -163,9 +175,9 @@ impl Supervisor {
     ///
     /// When the run time has no room for the guard's socket or a thread.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        let Self { context, lives, guard, output, port, statuses, containment, listener } = self;
+        let Self { context, lives, guard, output, port, statuses, containment, listener, line } = self;
         let (core, inbox) = Core::new(context, lives, guard, output, statuses, containment)?;
-        core.run(port, inbox, listener, stop).await;
+        core.run(port, inbox, Lent { listener, line }, stop).await;
         Ok(())
     }
 }

@@ -68,6 +68,13 @@ impl Timers {
         self.by_time.insert((at, self.count), timer);
     }
 
+    /// Sets the one timer of this kind anew: what was set for it before is forgotten.
+    pub(crate) fn replace(&mut self, span: Duration, timer: Timer) {
+        let kind = std::mem::discriminant(&timer);
+        self.by_time.retain(|_, set| std::mem::discriminant(set) != kind);
+        self.after(span, timer);
+    }
+
     /// When the next one is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.by_time.keys().next().map(|(at, _)| *at)

@@ -63,6 +63,8 @@ pub(crate) enum Command {
         epoch: u64,
         /// Until when.
         hold_until: BootTime,
+        /// Whether the guard is to answer with [`Event::Held`].
+        confirm: bool,
     },
     /// Start a process. Beside it: standard output and standard error, or nothing (then `/dev/null`).
     Start {
@@ -96,6 +98,8 @@ pub(crate) enum Command {
     },
     /// Forget the secret and close the listener: the one who lent it has ended.
     Unbury,
+    /// Beside it: the guard's end of a line to the driver's process, which replaces the one before.
+    Line,
     /// A planned end: kill everything and go, without a tombstone.
     Leave,
 }
@@ -115,7 +119,7 @@ pub(crate) enum Event {
     },
     /// The guard waits for orders.
     Ready,
-    /// A lease is in force.
+    /// A lease is in force: the answer where one was asked for.
     Held {
         /// Of which epoch.
         epoch: u64,

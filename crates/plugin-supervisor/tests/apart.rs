@@ -15,6 +15,7 @@ use onduty_api::plugin::{SupervisorNews, SupervisorOrder, news};
 use onduty_api::wire::plugin::v1::plugin_supervisor_service_client::PluginSupervisorServiceClient;
 use onduty_api::wire::plugin::v1::{FollowDutyRequest, FollowDutyResponse};
 use plugin_supervisor::{ContainmentChoice, LogLimits, Options, apart, build};
+use service_kit::guard_line;
 use service_kit::ports::duty_ports;
 use service_kit::{Clock, descriptor};
 use tokio::sync::mpsc;
@@ -238,4 +239,53 @@ async fn a_supervisor_that_is_to_stop_has_the_duty_given_up_first() {
     driver.order(DutyOrder::Stop { epoch: Epoch(5), hold_until }).await;
     driver.hears("reaped", |news| report(news, &Input::PluginsReaped { epoch: Epoch(5) })).await;
     assert!(timeout(PATIENCE, &mut place.serving).await.unwrap().unwrap().is_ok());
+}
+
+/// Past the supervisor, so also past one that stands still; and for good.
+#[tokio::test]
+async fn the_guard_ends_an_epoch_for_the_driver_itself_and_never_runs_it_again() {
+    let place = Place::start();
+    let lender = place.socket(apart::LISTENER_SOCKET);
+    let (ours, theirs) = guard_line::line().unwrap();
+    assert!(!descriptor::lend_line(&lender, theirs.as_fd()).await.unwrap(), "nobody drives yet");
+    let mut driver = place.drive().await;
+    driver.stands().await;
+    assert!(descriptor::lend_line(&lender, theirs.as_fd()).await.unwrap());
+    driver.order(run(5, LONG)).await;
+    driver.hears("ready", |news| report(news, &Input::PluginsReady { epoch: Epoch(5) })).await;
+
+    // An older epoch than the lease's is over already, and nothing is ended for its sake.
+    ours.end(Epoch(3));
+    ours.end(Epoch(5));
+    assert_eq!(timeout(PATIENCE, ours.gone()).await.expect("the guard answers"), Epoch(5));
+    let fired = |news: &SupervisorNews| {
+        matches!(news, SupervisorNews::Report(Input::GuardFired { epoch: Epoch(5), .. }))
+    };
+    driver.hears("fired", fired).await;
+    driver.hears("reaped", |news| report(news, &Input::PluginsReaped { epoch: Epoch(5) })).await;
+
+    // A lease that runs out is told without being asked for.
+    driver.order(run(7, Duration::from_millis(300))).await;
+    assert_eq!(timeout(PATIENCE, ours.gone()).await.expect("the guard says so"), Epoch(7));
+}
+
+#[tokio::test]
+async fn the_port_is_not_let_go_while_something_lives_of_a_driver_before() {
+    let place = Place::start();
+    let lender = place.socket(apart::LISTENER_SOCKET);
+    assert!(descriptor::release(&lender).await.unwrap(), "nothing lives, and nobody drives");
+    let mut driver = place.drive().await;
+    driver.stands().await;
+    driver.order(run(5, LONG)).await;
+    driver.hears("ready", |news| report(news, &Input::PluginsReady { epoch: Epoch(5) })).await;
+    drop(driver);
+    let mut next = place.drive().await;
+    assert_eq!(next.stands().await, Some(Epoch(5)));
+    drop(next);
+    assert!(!descriptor::release(&lender).await.unwrap(), "the plugin of epoch 5 lives");
+    let mut last = place.drive().await;
+    last.order(DutyOrder::Kill { epoch: Epoch(5) }).await;
+    last.hears("reaped", |news| report(news, &Input::PluginsReaped { epoch: Epoch(5) })).await;
+    drop(last);
+    timeout(PATIENCE, async { while !descriptor::release(&lender).await.unwrap() {} }).await.expect("free");
 }

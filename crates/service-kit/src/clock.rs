@@ -12,8 +12,11 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Real,
-    Simulated { origin: tokio::time::Instant, boot: BootTime, unix: u64 },
+    Simulated { origin: tokio::time::Instant, boot: BootTime, unix: u64, drift_ppm: i32 },
 }
+
+/// The largest drift that a simulated clock may have: a twentieth, far more than any clock that works.
+const LARGEST_DRIFT_PPM: i32 = 50_000;
 
 impl Clock {
     /// `CLOCK_BOOTTIME` and the wall clock of this machine.
@@ -25,7 +28,25 @@ impl Clock {
     /// Follows tokio's clock, which tests pause and simulations advance. Must be made inside a runtime.
     #[must_use]
     pub fn simulated(boot: BootTime, unix: u64) -> Self {
-        Self(Source::Simulated { origin: tokio::time::Instant::now(), boot, unix })
+        Self(Source::Simulated { origin: tokio::time::Instant::now(), boot, unix, drift_ppm: 0 })
+    }
+
+    /// The same simulated clock, but too fast by so many millionths (negative: too slow). A real clock stays as it is.
+    #[must_use]
+    pub fn drifting(mut self, ppm: i32) -> Self {
+        if let Source::Simulated { drift_ppm, .. } = &mut self.0 {
+            *drift_ppm = ppm.clamp(-LARGEST_DRIFT_PPM, LARGEST_DRIFT_PPM);
+        }
+        self
+    }
+
+    /// How long tokio's timers have to run for this clock to go on by `span`: the same, but for a simulated drift.
+    #[must_use]
+    pub fn tokio_span(&self, span: Duration) -> Duration {
+        match &self.0 {
+            Source::Real => span,
+            Source::Simulated { drift_ppm, .. } => scaled(span, 1_000_000, 1_000_000 + drift_ppm),
+        }
     }
 
     /// Both readings.
@@ -44,7 +65,9 @@ impl Clock {
                 let nanos = u64::try_from(t.tv_nsec).unwrap_or(0);
                 BootTime::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
             }
-            Source::Simulated { origin, boot, .. } => *boot + origin.elapsed(),
+            Source::Simulated { origin, boot, drift_ppm, .. } => {
+                *boot + scaled(origin.elapsed(), 1_000_000 + drift_ppm, 1_000_000)
+            }
         }
     }
 
@@ -78,5 +101,32 @@ impl Clock {
     #[must_use]
     pub const fn is_real(&self) -> bool {
         matches!(self.0, Source::Real)
+    }
+}
+
+/// `span · by / over` in whole nanoseconds; both factors are positive.
+fn scaled(span: Duration, by: i32, over: i32) -> Duration {
+    let nanos = span.as_nanos() * u128::from(by.unsigned_abs()) / u128::from(over.unsigned_abs().max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drifting_clock_goes_on_faster_or_slower_and_its_timers_follow() {
+        let right = Clock::simulated(BootTime::from_millis(1000), 7);
+        let fast = right.clone().drifting(10_000);
+        let slow = right.clone().drifting(-10_000);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert_eq!(right.boot(), BootTime::from_millis(101_000));
+        assert_eq!(fast.boot(), BootTime::from_millis(102_000));
+        assert_eq!(slow.boot(), BootTime::from_millis(100_000));
+        assert_eq!(fast.tokio_span(Duration::from_secs(101)), Duration::from_secs(100));
+        assert_eq!(right.tokio_span(Duration::from_secs(101)), Duration::from_secs(101));
+        let mut timer = slow.timer().expect("tokio's timer");
+        timer.wait_until(BootTime::from_millis(100_990)).await;
+        assert_eq!(right.boot(), BootTime::from_millis(102_000), "a second by a slow clock takes longer");
     }
 }

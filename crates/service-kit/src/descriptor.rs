@@ -4,6 +4,7 @@
 //! ```text
 //!   heartbeat ── LEND + the listening socket ──► supervisor ──► guard (shows the tombstone on it)
 //!             ◄────────── DONE or REFUSED ──────
+//!             ── LINE + one end of a line to the guard (`guard_line`) ──► supervisor ──► guard
 //!             ── RELEASE ──► whoever still holds the port of a driver that died lets go of it
 //! ```
 
@@ -23,6 +24,8 @@ use tokio::time::timeout;
 
 /// Take this descriptor.
 pub const LEND: u8 = b'L';
+/// Take this end of a line to the guard.
+pub const LINE: u8 = b'W';
 /// Let go of the descriptor that an earlier process lent.
 pub const RELEASE: u8 = b'R';
 /// It was done.
@@ -40,6 +43,15 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// When nobody listens there, or nobody answers in time.
 pub async fn lend(socket: &Path, descriptor: BorrowedFd<'_>) -> io::Result<bool> {
     ask(socket, LEND, Some(descriptor)).await
+}
+
+/// Lends the guard its end of a line; `false` when it is refused.
+///
+/// # Errors
+///
+/// When nobody listens there, or nobody answers in time.
+pub async fn lend_line(socket: &Path, line: BorrowedFd<'_>) -> io::Result<bool> {
+    ask(socket, LINE, Some(line)).await
 }
 
 /// Asks whoever listens at `socket` to let go of what an earlier process lent; `false` when it is refused.

@@ -3,8 +3,10 @@
 
 pub mod atomic_file;
 mod clock;
+pub mod codes;
 pub mod descriptor;
 pub mod exit;
+pub mod guard_line;
 pub mod node_identity;
 pub mod ports;
 pub mod settings;

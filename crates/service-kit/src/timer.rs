@@ -16,7 +16,14 @@ use crate::Clock;
 pub struct BootTimer {
     clock: Clock,
     /// `None`: the clock is simulated, tokio's timers follow it.
-    kernel: Option<AsyncFd<OwnedFd>>,
+    kernel: Option<KernelTimer>,
+}
+
+#[derive(Debug)]
+struct KernelTimer {
+    timer: AsyncFd<OwnedFd>,
+    /// What it is set to; `None`: it has expired and that was read.
+    set: Option<BootTime>,
 }
 
 impl Clock {
@@ -32,7 +39,7 @@ impl Clock {
             // Deprecated for types whose descriptor can change while it is registered; an `OwnedFd` that nobody else
             // gets hold of cannot. Its successor is `unsafe`, which this workspace forbids.
             #[expect(deprecated, reason = "sound for an OwnedFd")]
-            Some(AsyncFd::with_interest(timer, Interest::READABLE)?)
+            Some(KernelTimer { timer: AsyncFd::with_interest(timer, Interest::READABLE)?, set: None })
         } else {
             None
         };
@@ -50,10 +57,10 @@ impl BootTimer {
                 return;
             }
             let left = deadline.since(now);
-            match &self.kernel {
-                None => tokio::time::sleep(left).await,
-                Some(timer) => {
-                    if let Err(error) = expire(timer, deadline).await {
+            match &mut self.kernel {
+                None => tokio::time::sleep(self.clock.tokio_span(left)).await,
+                Some(kernel) => {
+                    if let Err(error) = kernel.expire(deadline).await {
                         // A wait that ends too early would turn into a busy loop, one that never ends into a
                         // node that never acts: tokio's timer does, apart from suspends.
                         tracing::error!(%error, "the kernel's timer failed; going on without it");
@@ -65,23 +72,34 @@ impl BootTimer {
     }
 }
 
-/// Sets the kernel's timer to an absolute reading and waits until it says that it has expired.
-async fn expire(timer: &AsyncFd<OwnedFd>, deadline: BootTime) -> io::Result<()> {
-    let nanos = deadline.as_nanos();
-    let value = Timespec {
-        tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
-    };
-    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-    // Setting it also forgets an expiry that a dropped wait did not read.
-    rustix::time::timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &once)?;
-    loop {
-        let mut ready = timer.readable().await?;
-        let mut expirations = [0; 8];
-        match ready.try_io(|timer| rustix::io::read(timer, &mut expirations).map_err(io::Error::from)) {
-            Ok(read) => return read.map(drop),
-            // Readiness from before the timer was set: wait for the new one.
-            Err(_would_block) => {}
+impl KernelTimer {
+    /// Sets it to an absolute reading, unless it is set to that already, and waits until it says that it has expired.
+    async fn expire(&mut self, deadline: BootTime) -> io::Result<()> {
+        if self.set != Some(deadline) {
+            self.set = None;
+            let nanos = deadline.as_nanos();
+            let value = Timespec {
+                tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
+                tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
+            };
+            let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+            // Setting it also forgets an expiry that a dropped wait did not read.
+            rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once)?;
+            self.set = Some(deadline);
+        }
+        loop {
+            let mut ready = self.timer.readable().await?;
+            let mut expirations = [0; 8];
+            match ready.try_io(|timer| rustix::io::read(timer, &mut expirations).map_err(io::Error::from)) {
+                Ok(read) => {
+                    // It has been read: the next readiness is that of the next expiry.
+                    ready.clear_ready();
+                    self.set = None;
+                    return read.map(drop);
+                }
+                // Readiness from before the timer was set: wait for the new one.
+                Err(_would_block) => {}
+            }
         }
     }
 }

@@ -3,12 +3,16 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::UnixListener;
 
 /// `sockaddr_un` on Linux has 108 bytes, one of them for the end.
 pub const LONGEST_PATH: usize = 107;
+
+/// How long accepting rests after an error of the system (out of file descriptors).
+const REST: Duration = Duration::from_millis(100);
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +106,21 @@ impl Socket {
     /// What the operating system says about this one connection.
     pub async fn accept(&self) -> io::Result<tokio::net::UnixStream> {
         self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    /// Takes the next connection of a caller that is allowed: this very user, or root. Others are turned away and named in the
+    /// log; after an error of the operating system accepting rests a moment, so that it does not spin. Cancel-safe.
+    pub async fn accept_allowed(&self, name: &str) -> tokio::net::UnixStream {
+        loop {
+            match self.accept().await.map(|stream| check_caller(&stream).map(|()| stream)) {
+                Ok(Ok(stream)) => return stream,
+                Ok(Err(who)) => tracing::warn!(who, "turned a caller of {name} away"),
+                Err(error) => {
+                    tracing::warn!(%error, "accepting on {name}");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
     }
 
     /// Where it is.

@@ -33,6 +33,8 @@ pub struct Checks {
     pub grace: Duration,
     /// Overlaps that a fault of the network explains.
     pub explained: Duration,
+    /// Overlaps before this nobody can know of any more.
+    forgotten: Duration,
     both_since: Option<Duration>,
     epochs: BTreeSet<Epoch>,
     last: [Option<Epoch>; 2],
@@ -50,13 +52,25 @@ impl Checks {
         self.epochs.last().copied()
     }
 
-    /// The highest epoch whose plugins lived beside the other node's.
+    /// A node has lost what it did up to now: of an overlap nobody can be told.
+    pub const fn forget(&mut self, now: Duration) {
+        self.forgotten = now;
+    }
+
+    /// The last epoch that was used on a node.
+    #[must_use]
+    pub const fn last_of(&self, node: usize) -> Option<Epoch> {
+        self.last[node]
+    }
+
+    /// The highest epoch whose plugins lived beside the other node's, as far as anybody can know.
     #[must_use]
     pub fn disputed(&self) -> Option<Epoch> {
         let beside = |a: &Activity, b: &Activity| {
             a.node != b.node && b.to.is_none_or(|to| a.from < to) && a.to.is_none_or(|to| b.from < to)
         };
-        let disputed = |a: &&Activity| self.activity.iter().any(|b| beside(a, b));
+        let known = |a: &Activity| a.to.is_none_or(|to| to > self.forgotten);
+        let disputed = |a: &&Activity| known(a) && self.activity.iter().any(|b| beside(a, b));
         self.activity.iter().filter(disputed).map(|activity| activity.epoch).max()
     }
 
@@ -70,6 +84,12 @@ impl Checks {
             highest = highest.max(activity.epoch);
         }
         back
+    }
+
+    /// Whether plugins ever ran on this node.
+    #[must_use]
+    pub const fn ran_before(&self, node: usize) -> bool {
+        self.last[node].is_some()
     }
 
     /// How often plugins were started.

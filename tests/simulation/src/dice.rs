@@ -11,6 +11,15 @@ impl Dice {
         Self(seed)
     }
 
+    /// Dice of one of several things that the same seed decides (FNV-1a of its name).
+    #[must_use]
+    pub fn of(seed: u64, what: &str) -> Self {
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        let mut dice = Self(what.bytes().fold(0xCBF2_9CE4_8422_2325, hash) ^ seed);
+        let first = dice.roll();
+        Self(first ^ seed.rotate_left(32))
+    }
+
     /// The next 64 bits.
     pub const fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

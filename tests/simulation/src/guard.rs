@@ -64,6 +64,7 @@ pub async fn beside(
     mut commands: mpsc::Receiver<Command>,
     news: mpsc::Sender<News>,
 ) {
+    let died = std::sync::Arc::clone(&shared.lock().hosts[node].guard_died);
     loop {
         let wake = due(&shared, node, &clock);
         let sleeping = async {
@@ -82,6 +83,7 @@ pub async fn beside(
                     return reap(&shared, node).await;
                 }
             },
+            () = died.notified() => die(&shared, node, &news),
             () = sleeping => look(&shared, node, &clock, &news),
         }
     }
@@ -93,7 +95,8 @@ fn due(shared: &Shared, node: usize, clock: &Clock) -> Option<Duration> {
     let host = &world.hosts[node];
     let plugins = host.plugins?;
     let gone = plugins.gone_at.map(|at| at.saturating_sub(now()));
-    let lease = host.hold_until.filter(|_| !plugins.dying).map(|until| until.since(clock.boot()));
+    let lease =
+        host.hold_until.filter(|_| !plugins.dying).map(|until| clock.tokio_span(until.since(clock.boot())));
     gone.into_iter().chain(lease).min()
 }
 
@@ -111,7 +114,9 @@ fn obey(shared: &Shared, node: usize, command: Command, news: &mpsc::Sender<News
         }
         Command::Renumber(epoch) => world.plugins_renumbered(now(), node, epoch),
         Command::Stop => {
-            let takes = world.hosts[node].stop_takes;
+            // What has not ended by then is killed.
+            let host = &world.hosts[node];
+            let takes = host.stop_takes.min(host.stop_grace + host.kill_takes);
             if let Some(plugins) = world.hosts[node].plugins.as_mut()
                 && plugins.gone_at.is_none()
             {
@@ -124,6 +129,15 @@ fn obey(shared: &Shared, node: usize, command: Command, news: &mpsc::Sender<News
             let _ = news.try_send(News::Buried(secret));
         }
     }
+}
+
+/// The guard is killed: its containment ends the plugins, its secret is gone, and the supervisor starts another.
+fn die(shared: &Shared, node: usize, news: &mpsc::Sender<News>) {
+    let mut world = shared.lock();
+    world.hosts[node].secret = None;
+    let Some(plugins) = world.hosts[node].plugins.filter(|plugins| !plugins.dying) else { return };
+    world.kill_plugins(now(), node);
+    let _ = news.try_send(News::Fired(plugins.epoch));
 }
 
 fn look(shared: &Shared, node: usize, clock: &Clock, news: &mpsc::Sender<News>) {

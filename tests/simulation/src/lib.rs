@@ -17,12 +17,12 @@
     reason = "a simulation that cannot go on has failed, and says where"
 )]
 
+pub mod chaos;
 pub mod checks;
 pub mod dice;
 pub mod disk;
 pub mod freeze;
 pub mod guard;
-pub mod lives;
 pub mod network;
 pub mod node;
 pub mod pair;

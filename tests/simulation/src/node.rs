@@ -23,7 +23,7 @@ use crate::world::{ALPHA, BETA, NAMES, Phase, Shared, now};
 use crate::{guard, settings};
 
 /// 2026-11-22, the Unix time at which every life begins.
-const UNIX: u64 = 1_795_305_600;
+pub const UNIX: u64 = 1_795_305_600;
 /// As long as `onduty up` gives its services.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -79,8 +79,14 @@ pub async fn software(shared: Shared, node: usize, loaded: Arc<Loaded>) -> turmo
 }
 
 fn clock(shared: &Shared, node: usize) -> Clock {
-    let boot = shared.lock().hosts[node].boot + now();
-    Clock::simulated(BootTime::ZERO + boot, UNIX + now().as_secs())
+    let (boot, drift_ppm) = {
+        let world = shared.lock();
+        (world.hosts[node].boot, world.hosts[node].drift_ppm)
+    };
+    // The boot-time clock goes on while no process reads it, at its own pace.
+    let pace = u32::try_from(1_000_000 + drift_ppm).expect("a clock that goes forward");
+    let elapsed = now() * pace / 1_000_000;
+    Clock::simulated(BootTime::ZERO + boot + elapsed, UNIX + now().as_secs()).drifting(drift_ppm)
 }
 
 async fn manager(shared: Shared, node: usize, loaded: Arc<Loaded>) -> turmoil::Result {
@@ -174,7 +180,7 @@ async fn link(
     if node == BETA {
         let (client, _) = heartbeat_client::build(heartbeat_client::Options {
             network: SimNetwork { shared: shared.clone(), node },
-            address: redundancy.secondary.address.clone().expect("a secondary has one"),
+            addresses: redundancy.secondary.address.clone().expect("a secondary has one"),
             connector: Connector::new(TrustMode::All, made.store.clone(), clock.clone()),
             trusts_all: true,
             keys: Arc::clone(&made.keys),

@@ -3,17 +3,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::{Input, Memory, RequestId, State};
-use futures_util::FutureExt;
+use failover_core::{Memory, Rules, State};
 use turmoil::Sim;
 
 use crate::world::{ALPHA, BETA, NAMES, Phase, Shared, World};
 use crate::{Chosen, node};
 
-/// The shortest and longest way of a message: well within the round trip that the guarantees hold for.
-const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(6));
-/// Simulated time per step.
-const TICK: Duration = Duration::from_millis(1);
+mod faults;
+mod people;
+
+/// How a life is simulated, beside its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Simulated time per step. What the two nodes do within a step is not seen by the other before its end.
+    pub tick: Duration,
+    /// The shortest and the longest way of a message; with the tick well within the round trip that the guarantees
+    /// hold for.
+    pub latency: (Duration, Duration),
+    /// By how many millionths each node's clock is too fast.
+    pub drift_ppm: [i32; 2],
+    /// Machines that break a rule.
+    pub rules: Option<Rules>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self { tick: ms(1), latency: (ms(1), ms(6)), drift_ppm: [0; 2], rules: None }
+    }
+}
 
 /// A pair on its simulated network.
 pub struct Pair {
@@ -22,6 +40,9 @@ pub struct Pair {
     pub shared: Shared,
     /// What it goes by.
     pub chosen: Chosen,
+    /// What is to happen, for whoever reads a failure.
+    pub plan: String,
+    latency: (Duration, Duration),
     seed: u64,
     requests: u32,
 }
@@ -40,24 +61,37 @@ impl Pair {
     /// When the settings are refused.
     #[must_use]
     pub fn new(seed: u64, chosen: Chosen) -> Self {
+        Self::on(Terms::default(), seed, chosen)
+    }
+
+    /// The same on other terms.
+    ///
+    /// # Panics
+    ///
+    /// When the settings are refused.
+    #[must_use]
+    pub fn on(terms: Terms, seed: u64, chosen: Chosen) -> Self {
         let mut sim = turmoil::Builder::new()
             .rng_seed(seed)
-            .tick_duration(TICK)
+            .tick_duration(terms.tick)
             .tcp_capacity(1024)
-            .min_message_latency(LATENCY.0)
-            .max_message_latency(LATENCY.1)
+            .min_message_latency(terms.latency.0)
+            .max_message_latency(terms.latency.1)
             .simulation_duration(Duration::from_secs(86_400))
             .epoch(std::time::UNIX_EPOCH)
             .build();
         let shared = Shared::default();
         for host in [ALPHA, BETA] {
+            shared.lock().hosts[host].drift_ppm = terms.drift_ppm[host];
+            shared.lock().hosts[host].rules = terms.rules;
+            shared.lock().hosts[host].stop_grace = chosen.stop_grace;
             let loaded = Arc::new(chosen.load(host).expect("settings that validation accepts"));
             let shared = shared.clone();
             sim.host(NAMES[host], move || node::software(shared.clone(), host, Arc::clone(&loaded)));
         }
         // From a fault to a takeover because of it: a silence, or a whole start-up wait, and what is under way.
-        shared.lock().checks.grace = chosen.silence() + chosen.secondary_wait + Duration::from_millis(500);
-        Self { sim, shared, chosen, seed, requests: 0 }
+        shared.lock().checks.grace = chosen.silence() + chosen.longest_wait() + Duration::from_millis(500);
+        Self { sim, shared, chosen, plan: String::new(), latency: terms.latency, seed, requests: 0 }
     }
 
     /// A pair that is up: the primary active, the secondary on standby.
@@ -68,17 +102,27 @@ impl Pair {
     #[must_use]
     pub fn up(seed: u64, chosen: Chosen) -> Self {
         let mut pair = Self::new(seed, chosen);
-        pair.boot(ALPHA);
-        pair.boot(BETA);
-        pair.until("the primary is active, the secondary on standby", Duration::from_secs(10), |world| {
+        pair.come_up();
+        pair
+    }
+
+    /// Boots both; the primary becomes active, the secondary stands by.
+    ///
+    /// # Panics
+    ///
+    /// When that takes too long.
+    pub fn come_up(&mut self) {
+        self.boot(ALPHA);
+        self.boot(BETA);
+        let within = Duration::from_secs(7) + self.chosen.longest_wait();
+        self.until("the primary is active, the secondary on standby", within, |world| {
             state(world, ALPHA) == Some(State::Active)
                 && state(world, BETA) == Some(State::Standby)
                 && tombstone_promised(world, ALPHA)
         });
         // Until each has said so to the other.
-        let said = pair.chosen.interval * 2;
-        pair.run_for(said);
-        pair
+        let said = self.chosen.interval * 2;
+        self.run_for(said);
     }
 
     // ------------------------------------------------------------------------------------ time
@@ -97,6 +141,7 @@ impl Pair {
         let mut taken_down = Vec::new();
         {
             let mut world = self.shared.lock();
+            world.recorded_what_it_does(now);
             for host in [ALPHA, BETA] {
                 if world.hosts[host].phase == Phase::Manager && world.hosts[host].ended.is_some() {
                     taken_down.push(host);
@@ -160,15 +205,17 @@ impl Pair {
         let told = self.shared.lock().told();
         let states = [ALPHA, BETA].map(|host| state(&self.shared.lock(), host));
         panic!(
-            "at {:?}: {what}\nstates: {states:?}\n{told}settings: {:?}\nseed: {}\nthe same again: ONDUTY_SIM_SEED={}\n",
+            "at {:?}: {what}\nstates: {states:?}\n{told}{}settings: {:?}\nseed: {}\nthe same again: ONDUTY_SIM_SEED={}\n",
             self.now(),
+            self.plan,
             self.chosen,
             self.seed,
             self.seed
         );
     }
 
-    fn note(&self, node: usize, what: &str) {
+    /// Says what was done to a node.
+    pub fn note(&self, node: usize, what: &str) {
         self.shared.lock().note(self.now(), node, what);
     }
 
@@ -222,6 +269,9 @@ impl Pair {
             world.hosts[host].secret = None;
             world.hosts[host].phase = Phase::Off;
             world.plugins_end(now, host);
+            if world.hosts[host].memory.last_held < world.checks.last_of(host) {
+                world.checks.forget(now);
+            }
         }
         self.sim.crash(NAMES[host]);
         if !held {
@@ -240,6 +290,9 @@ impl Pair {
         self.note(host, "* SIGTERM");
         let stop = {
             let mut world = self.shared.lock();
+            if world.hosts[host].phase != Phase::Manager {
+                return;
+            }
             world.hosts[host].stopping = true;
             world.hosts[host].stop.clone()
         };
@@ -252,108 +305,36 @@ impl Pair {
         self.shared.lock().set_frozen(host, frozen);
     }
 
-    /// The disk is lost with everything on it.
-    pub fn lose_disk(&mut self, host: usize) {
-        self.note(host, "* the disk is lost");
-        let mut world = self.shared.lock();
-        world.hosts[host].memory = Memory::default();
-        world.hosts[host].reserved_up_to = None;
-    }
-
-    // ------------------------------------------------------------------------------------ network
-
-    /// Nothing passes from these hosts to the other one; everything passes from the rest.
-    pub fn cut(&mut self, from: [bool; 2]) {
-        let what = match from {
-            [true, true] => "* the link is cut",
-            [true, false] => "* nothing passes from alpha to beta",
-            [false, true] => "* nothing passes from beta to alpha",
-            [false, false] => "* the link is mended",
+    /// What the machine remembered, the epochs, or both are gone from the disk.
+    pub fn lose_disk(&mut self, host: usize, memory: bool, epochs: bool) {
+        let what = match (memory, epochs) {
+            (true, true) => "* the disk is lost",
+            (true, false) => "* the memory on the disk is lost",
+            (false, _) => "* the epochs on the disk are lost",
         };
-        self.note(ALPHA, what);
-        self.apply(from);
-    }
-
-    fn apply(&mut self, from: [bool; 2]) {
-        self.shared.lock().cut = from;
-        for (host, cut) in from.into_iter().enumerate() {
-            if cut {
-                self.sim.partition_oneway(NAMES[host], NAMES[1 - host]);
-            } else {
-                self.sim.repair_oneway(NAMES[host], NAMES[1 - host]);
-            }
-        }
-    }
-
-    /// Holds every message back.
-    pub fn hold(&mut self) {
-        self.note(ALPHA, "* messages are held back");
-        self.shared.lock().held = true;
-        self.sim.hold(NAMES[ALPHA], NAMES[BETA]);
-    }
-
-    /// Delivers what was held back.
-    pub fn release(&mut self) {
-        self.note(ALPHA, "* messages are released");
-        self.shared.lock().held = false;
-        self.sim.release(NAMES[ALPHA], NAMES[BETA]);
-    }
-
-    /// A firewall resets every connection and refuses every new one; or it stops to.
-    pub fn reject(&mut self, rejecting: bool) {
-        self.note(
-            ALPHA,
-            if rejecting { "* a firewall rejects everything" } else { "* the firewall lets pass" },
-        );
-        self.shared.lock().rejecting = rejecting;
-    }
-
-    /// Whether something is on its way from this host.
-    pub fn under_way_from(&self, host: usize) -> bool {
-        let from = self.sim.lookup(NAMES[host]);
-        let mut found = false;
-        self.sim.links(|links| {
-            for mut link in links {
-                found |= link.any(|message| message.pair().0.ip() == from);
-            }
-        });
-        found
-    }
-
-    // ------------------------------------------------------------------------------------ people
-
-    /// Hands an input of an operator to a node.
-    pub fn ask(&mut self, host: usize, input: Input) {
-        let operators = self.shared.lock().hosts[host].operators.clone();
-        if let Some(operators) = operators {
-            // The queue of operators is empty, as there is one.
-            let _ = operators.ask(input).now_or_never();
-        }
-    }
-
-    /// `onduty switchover`.
-    pub fn switchover(&mut self, host: usize) {
-        self.note(host, "* a switchover is asked for");
-        self.requests += 1;
-        let request = RequestId(format!("move-{}", self.requests));
-        self.ask(host, Input::SwitchoverRequested { request });
-    }
-
-    /// A stop without a hand-over.
-    pub fn stop_plainly(&mut self, host: usize) {
-        self.note(host, "* a plain stop is asked for");
-        if self.shared.lock().hosts[host].operators.is_some() {
-            self.shared.lock().hosts[host].stopping = true;
-            self.ask(host, Input::StopRequested { handover: false });
-        }
-    }
-
-    /// What the preflight finds from now on.
-    pub fn set_unfit(&mut self, host: usize, unfit: bool) {
-        self.note(host, if unfit { "* the plugin's program is missing" } else { "* the program is back" });
+        self.note(host, what);
         let mut world = self.shared.lock();
-        world.hosts[host].unfit = unfit.then(|| "bridge: the program is missing".to_owned());
-        world.hosts[host].preflight.notify_one();
+        world.checks.forget(self.sim.elapsed());
+        let host = &mut world.hosts[host];
+        if memory {
+            host.memory = Memory::default();
+        }
+        if epochs {
+            host.reserved_up_to = None;
+            host.disk_lost_at = Some(self.sim.elapsed());
+        }
+    }
+
+    /// A plugin that ran ends by itself.
+    pub fn plugin_dies(&mut self, host: usize) {
+        self.note(host, "* a plugin ends by itself");
+        self.shared.lock().hosts[host].plugin_died.notify_one();
+    }
+
+    /// The guard is killed; its containment ends the plugins.
+    pub fn guard_dies(&mut self, host: usize) {
+        self.note(host, "* the guard is killed");
+        self.shared.lock().hosts[host].guard_died.notify_one();
     }
 
     // ------------------------------------------------------------------------------------ what must hold
@@ -384,6 +365,7 @@ impl Pair {
     pub fn mend(&mut self) {
         self.note(ALPHA, "* everything is mended");
         self.reject(false);
+        self.lag(None);
         self.cut([false; 2]);
         if self.shared.lock().held {
             self.release();
@@ -396,6 +378,12 @@ impl Pair {
             world.hosts[host].write_takes = Some(Duration::from_millis(2));
         }
         self.restart();
+        for host in [ALPHA, BETA] {
+            let set = self.shared.lock().hosts[host].in_maintenance();
+            if set {
+                self.maintenance_off(host);
+            }
+        }
     }
 
     /// Starts whatever does not run, or comes to its end because it was asked to.
@@ -429,6 +417,7 @@ impl Pair {
     fn comes_to_rest(&mut self) {
         // A return may follow, with its own hand-over; after it nothing moves any more.
         let more = self.chosen.healing();
+        let move_over = self.chosen.start_within + self.chosen.stop_grace;
         let calm = self.chosen.stable_for + self.chosen.silence() * 2 + Duration::from_millis(300);
         let end = self.now() + more;
         let mut since = self.now();
@@ -436,7 +425,7 @@ impl Pair {
             if !settled(&self.shared.lock()) {
                 since = self.now();
             }
-            if self.now() > end + calm {
+            if self.now() > end + move_over + calm {
                 self.fail("I8: the pair does not come to rest");
             }
             self.step();

@@ -3,9 +3,10 @@
 //! `ONDUTY_SIM_SEEDS=200` runs 200 of each test, `ONDUTY_SIM_SEED=7` that one alone.
 
 use std::io::Write as _;
-
-/// Seeds that once found something: one per line, with the finding after `#`.
-const REGRESSIONS: &str = include_str!("../regressions.txt");
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// The seeds of a test that by itself runs `usual` of them.
 ///
@@ -30,16 +31,14 @@ pub fn seeds(test: &str, usual: u64) -> Vec<u64> {
     all
 }
 
-/// The kept seeds of a test.
+/// The kept seeds of a test: those in `regressions/<test>.txt`, one per line, with the finding after `#`.
 fn regressions(test: &str) -> Vec<u64> {
-    let lines = REGRESSIONS.lines().map(|line| line.split('#').next().unwrap_or("").trim());
-    lines
-        .filter(|line| !line.is_empty())
-        .filter_map(|line| line.split_once(' '))
-        .filter(|(of, _)| *of == test)
-        .map(|(_, seed)| {
-            seed.trim().parse().unwrap_or_else(|_| panic!("`{seed}` in regressions.txt is no seed"))
-        })
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions").join(test).with_extension("txt");
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let seeds = text.lines().map(|line| line.split('#').next().unwrap_or("").trim());
+    seeds
+        .filter(|seed| !seed.is_empty())
+        .map(|seed| seed.parse().unwrap_or_else(|_| panic!("`{seed}` in {} is no seed", file.display())))
         .collect()
 }
 
@@ -47,5 +46,27 @@ fn regressions(test: &str) -> Vec<u64> {
 pub fn each(test: &str, usual: u64, run: impl Fn(u64)) {
     for seed in seeds(test, usual) {
         run(seed);
+    }
+}
+
+/// Runs a test once per seed on every core: a life has a thread for itself, and none knows of another.
+///
+/// # Panics
+///
+/// With the first failure, after every thread has come to the end of its life of now.
+pub fn each_at_once(test: &str, usual: u64, run: impl Fn(u64) + Sync) {
+    let (seeds, next) = (seeds(test, usual), AtomicUsize::new(0));
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(seeds.len());
+    let work = || {
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            run(*seed);
+        }
+    };
+    let failed = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().err()).next()
+    });
+    if let Some(failed) = failed {
+        resume_unwind(failed);
     }
 }

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
-use failover_core::FailbackMode;
+use failover_core::{FailbackMode, OnUnproved};
 use service_kit::settings::{LoadOptions, Loaded, load};
 
-use crate::Dice;
 use crate::network::PORT;
 use crate::world::{BETA, NAMES};
 
@@ -23,6 +22,14 @@ pub struct Chosen {
     pub timeout: Duration,
     /// `redundancy.secondary.takeover_after`.
     pub takeover_after: Option<Duration>,
+    /// `redundancy.secondary.takeover_confirm`; `None`: off.
+    pub takeover_confirm: Option<Duration>,
+    /// `redundancy.secondary.on_unproved`.
+    pub on_unproved: OnUnproved,
+    /// `redundancy.allow_overlap`.
+    pub allow_overlap: bool,
+    /// `redundancy.primary.startup_wait`.
+    pub primary_wait: Option<Duration>,
     /// `redundancy.secondary.startup_wait`.
     pub secondary_wait: Duration,
     /// `redundancy.failback.mode`.
@@ -46,6 +53,10 @@ impl Default for Chosen {
             interval: Duration::from_millis(100),
             timeout: Duration::from_millis(500),
             takeover_after: None,
+            takeover_confirm: None,
+            on_unproved: OnUnproved::Hold,
+            allow_overlap: false,
+            primary_wait: None,
             secondary_wait: Duration::from_millis(1500),
             failback: FailbackMode::Automatic,
             stable_for: Duration::from_millis(500),
@@ -68,38 +79,16 @@ impl Chosen {
         Self { failback: FailbackMode::Manual, ..Self::default() }
     }
 
-    /// Settings that validation accepts; what it refuses is drawn again.
-    pub fn draw(dice: &mut Dice) -> Self {
-        loop {
-            let interval = dice.within(20, 300);
-            let timeout = interval * dice.within(3, 8) + dice.within(0, 400);
-            let takeover_after = dice.chance(40).then(|| interval * dice.within(3, 8) + dice.within(0, 400));
-            let chosen = Self {
-                interval: Duration::from_millis(interval),
-                timeout: Duration::from_millis(timeout),
-                takeover_after: takeover_after.map(Duration::from_millis),
-                secondary_wait: Duration::from_millis(dice.within(500, 4000)),
-                failback: dice.pick(&[
-                    FailbackMode::Automatic,
-                    FailbackMode::Automatic,
-                    FailbackMode::Manual,
-                ]),
-                stable_for: Duration::from_millis(dice.within(0, 1500)),
-                flap_limit: u32::try_from(dice.within(3, 50)).unwrap(),
-                handover_on_stop: dice.chance(70),
-                start_within: Duration::from_secs(2),
-                stop_grace: Duration::from_secs(1),
-            };
-            if chosen.load(0).is_ok() && chosen.load(1).is_ok() {
-                return chosen;
-            }
-        }
-    }
-
     /// The silence after which either node acts, at most.
     #[must_use]
     pub fn silence(&self) -> Duration {
         self.takeover_after.unwrap_or(self.timeout).max(self.timeout)
+    }
+
+    /// The longest start-up wait of the two.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.primary_wait.unwrap_or(self.timeout).max(self.secondary_wait)
     }
 
     /// The bound on the time from "everything works" to "one is active, one is ready": the longest start-up wait, a
@@ -107,7 +96,7 @@ impl Chosen {
     #[must_use]
     pub fn healing(&self) -> Duration {
         let move_over = self.stable_for + self.start_within + self.stop_grace;
-        self.secondary_wait + self.silence() * 4 + move_over + Duration::from_secs(4)
+        self.longest_wait() + self.silence() * 4 + move_over + Duration::from_secs(4)
     }
 
     fn text(&self, node: usize) -> String {
@@ -117,17 +106,23 @@ impl Chosen {
             FailbackMode::Manual => "manual",
         };
         let mut text = format!(
-            "[node]\nname = \"{}\"\n[redundancy]\nmode = \"{mode}\"\nkey = \"{KEY}\"\nhandover_on_stop = {}\n",
-            NAMES[node], self.handover_on_stop
+            "[node]\nname = \"{}\"\n[redundancy]\nmode = \"{mode}\"\nkey = \"{KEY}\"\nhandover_on_stop = {}\n\
+             allow_overlap = {}\n",
+            NAMES[node], self.handover_on_stop, self.allow_overlap
         );
         let _ = write!(
             text,
-            "[redundancy.primary]\ntimeout = {}\n[redundancy.secondary]\naddress = \"https://alpha:{PORT}\"\n\
-             trust = \"all\"\ninterval = {}\nstartup_wait = {}\n",
+            "[redundancy.primary]\ntimeout = {}\n{}[redundancy.secondary]\naddress = \"https://alpha:{PORT}\"\n\
+             trust = \"all\"\ninterval = {}\nstartup_wait = {}\non_unproved = \"{}\"\n",
             ms(self.timeout),
+            self.primary_wait.map_or_else(String::new, |wait| format!("startup_wait = {}\n", ms(wait))),
             ms(self.interval),
-            ms(self.secondary_wait)
+            ms(self.secondary_wait),
+            if self.on_unproved == OnUnproved::Hold { "hold" } else { "take_over" }
         );
+        if let Some(window) = self.takeover_confirm {
+            let _ = writeln!(text, "takeover_confirm = {}", ms(window));
+        }
         if let Some(takeover_after) = self.takeover_after {
             let _ = writeln!(text, "takeover_after = {}", ms(takeover_after));
         }

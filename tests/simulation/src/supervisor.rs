@@ -64,6 +64,7 @@ impl Supervisor {
     /// Follows orders until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let preflight = std::sync::Arc::clone(&self.shared.lock().hosts[self.node].preflight);
+        let plugin_died = std::sync::Arc::clone(&self.shared.lock().hosts[self.node].plugin_died);
         self.tell_preflight().await;
         loop {
             let ready_at = self.ready_at;
@@ -94,6 +95,7 @@ impl Supervisor {
                 }
                 () = ready => self.started().await,
                 () = preflight.notified() => self.tell_preflight().await,
+                () = plugin_died.notified() => self.plugin_died().await,
             }
         }
     }
@@ -178,9 +180,10 @@ impl Supervisor {
         let Phase::Running { epoch } = self.phase else { return };
         let fails = {
             let mut world = self.shared.lock();
-            let left = &mut world.hosts[self.node].failing_starts;
-            let fails = *left > 0;
-            *left = left.saturating_sub(1);
+            let host = &mut world.hosts[self.node];
+            let fails = host.failing_starts > 0;
+            host.failing_starts = host.failing_starts.saturating_sub(1);
+            host.failed_in_a_row = if fails { host.failed_in_a_row + 1 } else { 0 };
             fails
         };
         if fails {
@@ -188,6 +191,14 @@ impl Supervisor {
             self.report(Input::PluginsFailed { epoch, why }).await;
         } else {
             self.report(Input::PluginsReady { epoch }).await;
+        }
+    }
+
+    /// One that was ready has ended, and may not be started again by itself.
+    async fn plugin_died(&mut self) {
+        if let (Phase::Running { epoch }, None) = (self.phase, self.ready_at) {
+            self.shared.lock().hosts[self.node].failed_in_a_row += 1;
+            self.report(Input::PluginsFailed { epoch, why: "bridge ended with status 1".to_owned() }).await;
         }
     }
 

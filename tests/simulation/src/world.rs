@@ -14,6 +14,8 @@ use crate::checks::Checks;
 pub const ALPHA: usize = 0;
 /// The node that is the secondary.
 pub const BETA: usize = 1;
+/// How the requests begin with which a person takes over by hand.
+pub const BY_HAND: &str = "hand-";
 /// What the hosts are called.
 pub const NAMES: [&str; 2] = ["alpha", "beta"];
 
@@ -69,20 +71,28 @@ pub struct Host {
     pub secret: Option<Secret>,
     /// The boot-time clock at the start of the simulation.
     pub boot: Duration,
+    /// By how many millionths that clock is too fast.
+    pub drift_ppm: i32,
     /// From a start to every plugin ready.
     pub start_takes: Duration,
     /// From an ordered stop to the last plugin gone.
     pub stop_takes: Duration,
     /// From a kill to the last plugin gone.
     pub kill_takes: Duration,
+    /// From an ordered stop to the kill of whatever has not ended.
+    pub stop_grace: Duration,
     /// So many starts fail.
     pub failing_starts: u32,
+    /// So many have failed since one succeeded.
+    pub failed_in_a_row: u32,
     /// What the preflight finds.
     pub unfit: Option<String>,
     /// What is on the disk.
     pub memory: Memory,
     /// What is on the disk.
     pub reserved_up_to: Option<Epoch>,
+    /// When the disk was last lost.
+    pub disk_lost_at: Option<Duration>,
     /// How long a write takes; `None`: it fails.
     pub write_takes: Option<Duration>,
     /// A machine that breaks a rule.
@@ -95,6 +105,10 @@ pub struct Host {
     pub stop: CancellationToken,
     /// News of the preflight for the supervisor.
     pub preflight: Arc<tokio::sync::Notify>,
+    /// A plugin has ended by itself.
+    pub plugin_died: Arc<tokio::sync::Notify>,
+    /// The guard was killed.
+    pub guard_died: Arc<tokio::sync::Notify>,
     /// It was asked to end.
     pub stopping: bool,
     /// How the process ended by itself.
@@ -112,19 +126,25 @@ impl Host {
             hold_until: None,
             secret: None,
             boot,
+            drift_ppm: 0,
             start_takes: Duration::from_millis(40),
             stop_takes: Duration::from_millis(30),
             kill_takes: Duration::from_millis(20),
+            stop_grace: Duration::from_secs(1),
             failing_starts: 0,
+            failed_in_a_row: 0,
             unfit: None,
             memory: Memory::default(),
             reserved_up_to: None,
+            disk_lost_at: None,
             write_takes: Some(Duration::from_millis(2)),
             rules: None,
             recorded: None,
             operators: None,
             stop: CancellationToken::new(),
             preflight: Arc::default(),
+            plugin_died: Arc::default(),
+            guard_died: Arc::default(),
             stopping: false,
             ended: None,
         }
@@ -134,6 +154,12 @@ impl Host {
     #[must_use]
     pub fn state(&self) -> Option<State> {
         self.operators.as_ref().map(|operators| operators.report().state)
+    }
+
+    /// Whether the node knows of a maintenance window.
+    #[must_use]
+    pub fn in_maintenance(&self) -> bool {
+        self.operators.as_ref().is_some_and(|operators| operators.report().maintenance.window.is_some())
     }
 }
 
@@ -148,6 +174,8 @@ pub struct World {
     pub held: bool,
     /// A firewall resets and refuses every connection.
     pub rejecting: bool,
+    /// Messages take longer than the guarantees allow for.
+    pub lagging: bool,
     /// What happened, in the order of its happening.
     pub log: Vec<(Duration, String)>,
     /// The invariants.
@@ -166,6 +194,7 @@ impl Default for Shared {
             cut: [false; 2],
             held: false,
             rejecting: false,
+            lagging: false,
             log: Vec::new(),
             checks: Checks::default(),
         })))
@@ -230,9 +259,37 @@ impl World {
         }
         self.note(at, node, &line);
         if let Some((_, to)) = event.transition {
+            if to == State::TakingOver {
+                self.taking_over(at, node, event);
+            }
             self.hosts[node].recorded = Some(to);
             if !to.may_run_plugins() && self.hosts[node].plugins.is_some() {
                 self.checks.break_rule(at, format!("I4: {} is in {to} while its plugins live", NAMES[node]));
+            }
+        }
+    }
+
+    /// I5: in maintenance a node takes the duty only when a person tells it to, or when it had it before.
+    fn taking_over(&mut self, at: Duration, node: usize, event: &Event) {
+        let by_hand = event.request.as_ref().is_some_and(|request| request.0.starts_with(BY_HAND));
+        if self.hosts[node].in_maintenance() && !by_hand && !self.checks.ran_before(node) {
+            self.checks.break_rule(
+                at,
+                format!("I5: {} takes the duty in maintenance: {}", NAMES[node], event.sentence),
+            );
+        }
+    }
+
+    /// I6: what a node says it does is what it has recorded.
+    pub fn recorded_what_it_does(&mut self, at: Duration) {
+        for node in [ALPHA, BETA] {
+            let host = &self.hosts[node];
+            let (Some(state), recorded) = (host.state(), host.recorded.unwrap_or(State::Starting)) else {
+                continue;
+            };
+            if state != recorded {
+                self.checks
+                    .break_rule(at, format!("I6: {} is in {state}, and recorded {recorded}", NAMES[node]));
             }
         }
     }
@@ -285,7 +342,7 @@ impl World {
     /// Whether the network is in the way of anything.
     #[must_use]
     pub fn in_the_way(&self) -> bool {
-        self.cut != [false; 2] || self.held || self.rejecting
+        self.cut != [false; 2] || self.held || self.rejecting || self.lagging
     }
 
     /// Lets a process go on, or not.

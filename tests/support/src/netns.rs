@@ -3,6 +3,7 @@
 //! ```text
 //!   namespace od<N>a                       namespace od<N>b
 //!   10.77.<N>.1  eth0 ═══════ veth ═══════ eth0  10.77.<N>.2
+//!   10.78.<N>.1  eth1 ═══════ veth ═══════ eth1  10.78.<N>.2    (with two cables)
 //!                 cut, one-way drop, refusal: rules of nft or iptables inside a namespace
 //! ```
 //!
@@ -104,15 +105,36 @@ impl Link {
         let (a, b) = (link.namespace(Side::A), link.namespace(Side::B));
         run("ip", &["netns", "add", &a]);
         run("ip", &["netns", "add", &b]);
-        run("ip", &["link", "add", "eth0", "netns", &a, "type", "veth", "peer", "name", "eth0", "netns", &b]);
-        for side in [Side::A, Side::B] {
-            let namespace = link.namespace(side);
-            let address = format!("{}/24", link.address(side));
-            run("ip", &["-n", &namespace, "address", "add", &address, "dev", "eth0"]);
-            run("ip", &["-n", &namespace, "link", "set", "lo", "up"]);
-            run("ip", &["-n", &namespace, "link", "set", "eth0", "up"]);
+        for namespace in [&a, &b] {
+            run("ip", &["-n", namespace, "link", "set", "lo", "up"]);
         }
+        link.plug(0);
         link
+    }
+
+    /// The same with a second cable beside the first.
+    ///
+    /// # Panics
+    ///
+    /// When the machine refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn with_two_cables() -> Self {
+        let link = Self::new();
+        link.plug(1);
+        link
+    }
+
+    /// Makes a cable, with an address at each end.
+    fn plug(&self, cable: u8) {
+        let (a, b, card) = (self.namespace(Side::A), self.namespace(Side::B), card(cable));
+        run("ip", &["link", "add", &card, "netns", &a, "type", "veth", "peer", "name", &card, "netns", &b]);
+        for side in [Side::A, Side::B] {
+            let namespace = self.namespace(side);
+            let address = format!("{}/24", self.address_on(cable, side));
+            run("ip", &["-n", &namespace, "address", "add", &address, "dev", &card]);
+            run("ip", &["-n", &namespace, "link", "set", &card, "up"]);
+        }
     }
 
     /// The namespace's name.
@@ -128,21 +150,37 @@ impl Link {
     /// The machine's address.
     #[must_use]
     pub fn address(&self, side: Side) -> String {
+        self.address_on(0, side)
+    }
+
+    /// The machine's address on a cable.
+    #[must_use]
+    pub fn address_on(&self, cable: u8, side: Side) -> String {
         let host = match side {
             Side::A => 1,
             Side::B => 2,
         };
-        format!("10.77.{}.{host}", self.number)
+        format!("10.{}.{}.{host}", 77 + cable, self.number)
     }
 
     /// Pulls the cable.
     pub fn cut(&self) {
-        run("ip", &["-n", &self.namespace(Side::A), "link", "set", "eth0", "down"]);
+        self.cut_cable(0);
     }
 
     /// Plugs it in again.
     pub fn restore(&self) {
-        run("ip", &["-n", &self.namespace(Side::A), "link", "set", "eth0", "up"]);
+        self.restore_cable(0);
+    }
+
+    /// Pulls one of two cables.
+    pub fn cut_cable(&self, cable: u8) {
+        run("ip", &["-n", &self.namespace(Side::A), "link", "set", &card(cable), "down"]);
+    }
+
+    /// Plugs it in again.
+    pub fn restore_cable(&self, cable: u8) {
+        run("ip", &["-n", &self.namespace(Side::A), "link", "set", &card(cable), "up"]);
     }
 
     /// Loses everything that arrives at a side, without a word; what it sends goes on.
@@ -215,6 +253,11 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+/// The name of the network card of a cable, at both ends.
+fn card(cable: u8) -> String {
+    format!("eth{cable}")
 }
 
 #[track_caller]

@@ -6,7 +6,10 @@
 //!   <program>              a link to the program under test, with a name of its own
 //! ```
 //!
-//! Dropping a node kills all it has started (see `process`), also when the test panics; then its log is shown.
+//! Its services in processes of their own are in `node/services.rs`. Dropping a node kills all it has started (see
+//! `process`), also when the test panics; then its log is shown.
+
+mod services;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -72,6 +75,8 @@ pub struct Node {
     manager: Option<Child>,
     /// Its services, when they run apart.
     services: BTreeMap<&'static str, Child>,
+    /// Their own programs; a service without one runs by `serve`.
+    programs: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Node {
@@ -84,7 +89,13 @@ impl Node {
     pub fn prepare(options: NodeOptions) -> Self {
         fs::create_dir_all(&options.folder).expect("make the node's folder");
         fs::write(options.folder.join("onduty.toml"), &options.settings).expect("write the node's settings");
-        Self { options, environment: Vec::new(), manager: None, services: BTreeMap::new() }
+        Self {
+            options,
+            environment: Vec::new(),
+            manager: None,
+            services: BTreeMap::new(),
+            programs: BTreeMap::new(),
+        }
     }
 
     /// Its name.
@@ -140,75 +151,25 @@ impl Node {
     #[track_caller]
     pub fn start(&mut self) {
         assert!(self.manager.is_none(), "{} runs already", self.name());
-        self.manager = Some(self.spawn(&["up"]));
+        self.manager = Some(self.spawn(&self.options.program, &["up"]));
     }
 
-    fn spawn(&self, words: &[&str]) -> Child {
+    fn spawn(&self, program: &Path, words: &[&str]) -> Child {
         let log = self.log_file();
         let again = log.try_clone().expect("a second handle of the log");
-        let mut command = self.program();
+        let mut command = self.run_program(program);
         command.args(words).arg("--config").arg(self.settings_file());
         command.env("ONDUTY_TEST_NODE", &self.options.folder).stdin(Stdio::null()).stdout(log).stderr(again);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.spawn().expect("the program starts")
     }
 
-    /// Starts one service of the node in a process of its own. Does not wait for anything.
-    ///
-    /// # Panics
-    ///
-    /// When it was started already or the program cannot be started.
-    #[track_caller]
-    pub fn start_service(&mut self, service: &'static str) {
-        assert!(!self.services.contains_key(service), "{service} of {} runs already", self.name());
-        let child = self.spawn(&["serve", service]);
-        self.services.insert(service, child);
-    }
-
-    /// The process of a service.
-    ///
-    /// # Panics
-    ///
-    /// When it was not started.
-    #[must_use]
-    #[track_caller]
-    pub fn service(&self, service: &str) -> Pid {
-        let child = self.services.get(service);
-        let child = child.unwrap_or_else(|| panic!("{service} of {} does not run", self.name()));
-        Pid::from_raw(i32::try_from(child.id()).expect("a process id"))
-    }
-
-    /// `kill -9` of one service; gives the time just before.
-    ///
-    /// # Panics
-    ///
-    /// When it does not run.
-    #[track_caller]
-    pub fn kill_service(&mut self, service: &str) -> u64 {
-        let pid = self.service(service);
-        let before = boot_ns();
-        process::kill(pid, Signal::SIGKILL);
-        if let Some(mut child) = self.services.remove(service) {
-            child.wait().expect("reap a service");
-        }
-        before
-    }
-
-    /// Asks a service to end and waits for it.
-    ///
-    /// # Panics
-    ///
-    /// When it does not within the limit.
-    #[track_caller]
-    pub fn end_service(&mut self, service: &str, limit: Duration) -> ExitStatus {
-        process::kill(self.service(service), Signal::SIGTERM);
-        let mut child = self.services.remove(service).expect("it runs");
-        until(&format!("{service} to end"), limit, || child.try_wait().expect("wait for a service"))
-    }
-
     /// The program in its namespace, without settings from the environment of the test.
     fn program(&self) -> Command {
-        let binary = &self.options.program;
+        self.run_program(&self.options.program)
+    }
+
+    fn run_program(&self, binary: &Path) -> Command {
         let mut command = match &self.options.namespace {
             None => Command::new(binary),
             Some(namespace) => {
@@ -277,13 +238,14 @@ impl Node {
 
     fn processes(&self) -> Vec<Process> {
         let folder = self.options.folder.to_string_lossy();
+        // The names of the services' programs begin with this one.
         process::marked(&[&folder, &self.options.program.to_string_lossy()])
     }
 
     /// The same program and not its sample workload. The guard may call itself as it likes: `/proc/PID/exe` decides.
     fn is_onduty(&self, process: &Process) -> bool {
         let same = fs::read_link(format!("/proc/{}/exe", process.pid))
-            .is_ok_and(|path| path == self.options.program);
+            .is_ok_and(|path| path == self.options.program || self.programs.values().any(|own| path == *own));
         let canary = process.arguments.get(1).is_some_and(|word| word == "canary");
         same && !canary
     }
@@ -321,10 +283,13 @@ impl Node {
     #[track_caller]
     pub fn kill_everything(&mut self) -> u64 {
         let all = self.onduty_processes();
-        assert!(all.contains(&self.manager()), "{} is not among {all:?}", self.name());
+        assert!(!all.is_empty(), "{} does not run", self.name());
         let before = boot_ns();
         all.into_iter().for_each(|pid| process::kill(pid, Signal::SIGKILL));
         self.reap();
+        for (_, mut child) in std::mem::take(&mut self.services) {
+            child.wait().expect("reap a service");
+        }
         before
     }
 
@@ -418,7 +383,9 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.clean_up();
         // A link that stays behind costs a name in the build folder, nothing else.
-        let _removed = fs::remove_file(&self.options.program);
+        for program in std::iter::once(&self.options.program).chain(self.programs.values()) {
+            let _removed = fs::remove_file(program);
+        }
         if std::thread::panicking() {
             let log = self.log();
             let from =

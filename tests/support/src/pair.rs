@@ -51,6 +51,11 @@ impl Profile {
     }
 }
 
+/// The services of a node that is a primary, in a process each; the first is the heartbeat.
+pub const OF_PRIMARY: [&str; 3] = ["heartbeat-server", "plugin-supervisor", "management"];
+/// Those of a secondary.
+pub const OF_SECONDARY: [&str; 3] = ["heartbeat-client", "plugin-supervisor", "management"];
+
 /// What a pair is made of.
 #[derive(Clone, Debug)]
 pub struct PairOptions {
@@ -152,6 +157,17 @@ impl Pair {
         pair.secondary.start();
         pair.redundant();
         pair
+    }
+
+    /// Starts every service of both nodes in a process of its own. Does not wait for anything.
+    ///
+    /// # Panics
+    ///
+    /// When one runs already.
+    #[track_caller]
+    pub fn start_apart(&mut self) {
+        OF_PRIMARY.into_iter().for_each(|service| self.primary.start_service(service));
+        OF_SECONDARY.into_iter().for_each(|service| self.secondary.start_service(service));
     }
 
     /// Waits for redundancy with the primary active.

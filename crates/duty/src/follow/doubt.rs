@@ -39,11 +39,21 @@ impl Doubt {
         self.over = self.over.max(self.sent);
     }
 
+    /// Whether nothing may live any more of what was sent, so that whoever can is asked to make sure: the last lease is over,
+    /// or it is to be killed.
+    pub(super) fn is_due(&self, order: Option<DutyOrder>, now: BootTime) -> bool {
+        self.lapsed(now) || matches!(order, Some(DutyOrder::Kill { .. }))
+    }
+
+    fn lapsed(&self, now: BootTime) -> bool {
+        self.holds.is_none_or(|until| until <= now)
+    }
+
     /// What is certain about an order that no supervisor can be given, said once.
     pub(super) fn answer(&mut self, order: DutyOrder, now: BootTime) -> Option<Input> {
         let epoch = order.epoch();
         let began = self.in_doubt().is_some_and(|sent| epoch <= sent);
-        let lapsed = self.holds.is_none_or(|until| until <= now);
+        let lapsed = self.lapsed(now);
         let (said, report) = match order {
             DutyOrder::Run { .. } if !began => {
                 let why = "the plugin supervisor is away".to_owned();

@@ -9,8 +9,8 @@ use super::parts::{Grounds, Kind, words};
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
-    BootTime, Epoch, EventCode, FailbackMode, HandoverReason, LinkVerdict, Mode, OnUnproved, Report, Role,
-    Severity, State, timing,
+    BootTime, Epoch, EventCode, FailbackMode, HandoverReason, LinkVerdict, Mode, Report, Role, Severity,
+    State, timing,
 };
 
 /// What the rules say to a node without the duty.
@@ -256,10 +256,7 @@ impl Machine {
             return Verdict::Wait;
         }
         let name = self.peer_name();
-        let unproved = matches!(self.peer.link, LinkVerdict::Unproved(_)) && self.peer.dead.is_none();
-        if let (LinkVerdict::Unproved(seen), OnUnproved::Hold, true) =
-            (&self.peer.link, self.settings.on_unproved, unproved)
-        {
+        if let Some(seen) = self.held_by_unproved() {
             let sentence = format!(
                 "no takeover: something answers in place of {name} and cannot prove the key ({seen})"
             );

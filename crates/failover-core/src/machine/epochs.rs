@@ -10,7 +10,8 @@
 //! swapped would for a while number alike. It is that of the epochs reserved on disk. Two nodes that meet with the same
 //! one (one is new, or both began with the same role) settle it between them: exactly one of them goes over.
 //!
-//! The reserve is filled while nothing is at stake (`Starting`, `Standby`). When it is used up, or the disk stalls,
+//! A lost file is made good by a jump ahead, also when the peer knows epochs: a run that died may have used some that it
+//! told nobody. The reserve is filled while nothing is at stake (`Starting`, `Standby`). When it is used up, or the disk stalls,
 //! epochs are taken from memory with an alarm: a failover never waits for a disk.
 
 use super::words::Saying;
@@ -21,6 +22,8 @@ use crate::{BootTime, Effect, Epoch, EventCode, Memory, Report, Role, Severity, 
 const RESERVE: u64 = 16;
 /// Below this many the reserve is filled up again: a write every eight takeovers, and eight in hand when the disk fails.
 const REFILL_BELOW: u64 = 8;
+/// How far beyond every known epoch a jump leads at least: further than runs without a witness can have counted.
+const JUMP: u64 = 1 << 16;
 /// Epochs beyond this cannot come from counting: a peer that names one is broken, and following it would leave none.
 const CREDIBLE: u64 = u64::MAX / 2;
 
@@ -34,10 +37,10 @@ pub(super) struct Epochs {
     floor: Epoch,
     reserved: Option<Epoch>,
     asked: Option<(Epoch, BootTime)>,
-    /// The file was lost, and nothing has been learned since.
+    /// The file was lost, and is not yet made good.
     lost: bool,
-    /// The peer was asked, and knows of no epoch either.
-    nobody_knows: bool,
+    /// The peer was asked: waiting longer teaches nothing.
+    asked_peer: bool,
     /// Nothing here remembers that an epoch was ever held or a peer ever met: there is no file that could be lost.
     first_start: bool,
 }
@@ -57,7 +60,7 @@ impl Epochs {
             reserved: None,
             asked: None,
             lost: reserved.is_none(),
-            nobody_knows: false,
+            asked_peer: false,
             first_start,
         }
     }
@@ -77,14 +80,10 @@ impl Epochs {
         true
     }
 
-    /// Takes note of what the peer knows; a lost file is made good by it.
+    /// Takes note of what the peer knows.
     pub(super) fn learn(&mut self, epoch: Epoch) -> bool {
-        let credible = self.note(epoch);
-        if credible && epoch > Epoch(0) {
-            self.lost = false;
-        }
-        self.nobody_knows |= epoch == Epoch(0);
-        credible
+        self.asked_peer = true;
+        self.note(epoch)
     }
 
     /// Whose parity this node's epochs have.
@@ -179,10 +178,10 @@ impl Machine {
         self.epochs.asked.filter(|_| !self.epochs.in_reserve()).map(|(_, asked)| asked + patience)
     }
 
-    /// When a lost file is made good by a jump: at once when the peer knows no epoch either, or when nobody is asked.
+    /// When a lost file is made good by a jump: as soon as the peer has told what it knows, or when nobody is asked.
     pub(super) fn jump_due(&self) -> Option<BootTime> {
         self.epochs.lost.then(|| {
-            if self.epochs.nobody_knows || self.is_deactivated() {
+            if self.epochs.asked_peer || self.is_deactivated() {
                 self.started
             } else {
                 self.started + self.settings.startup_wait / 2
@@ -195,7 +194,8 @@ impl Machine {
             return;
         }
         self.epochs.lost = false;
-        let jump = Epoch(now.unix.saturating_mul(1 << 16).min(CREDIBLE));
+        let beyond = if self.epochs.seen > Epoch(0) { self.epochs.seen.0.saturating_add(JUMP) } else { 0 };
+        let jump = Epoch(now.unix.saturating_mul(JUMP).max(beyond).min(CREDIBLE));
         self.epochs.floor = self.epochs.floor.max(jump);
         let next = self.epochs.next();
         if self.epochs.first_start {
@@ -203,7 +203,8 @@ impl Machine {
             self.say(EventCode::StateChanged, Severity::Info, Saying::new(sentence));
         } else {
             let sentence = format!(
-                "no reserved epochs were found on disk and no peer told any: this node goes on from epoch {next}"
+                "no reserved epochs were found on disk, and some may have been used that nobody knows: this node goes on \
+                 from epoch {next}"
             );
             self.say(EventCode::EpochTrouble, Severity::Warn, Saying::new(sentence));
         }
@@ -214,9 +215,8 @@ impl Machine {
         // A reserve of the other parity is none: at the next start it would be taken for this node's own.
         let gone_over = self.epochs.parity_since.is_some() && self.epochs.reserved.is_none();
         let quiet = matches!(self.state, State::Starting | State::Standby) || gone_over;
-        // A peer that has spoken and told no epoch knows none either: waiting longer teaches nothing.
-        let nobody_knows = self.epochs.lost && self.peer.fresh;
-        if nobody_knows || self.jump_due().is_some_and(|due| due <= now.boot) {
+        let told = self.epochs.lost && self.peer.fresh;
+        if told || self.jump_due().is_some_and(|due| due <= now.boot) {
             self.jump_if_lost(now);
         }
         if !quiet || self.epochs.lost || self.epochs.left() >= REFILL_BELOW {

@@ -3,27 +3,30 @@
 //! Silence counts from the newest *own stamp that the peer has echoed*, never from the arrival of an answer: an
 //! answer may have been under way for long, and counting from it lets both nodes be active. The start of the process
 //! and the end of a stall count as an echo.
+//!
+//! With several network paths there is one session per path and still one peer: the newest echo over any path counts, and
+//! the newest report, by the number that the peer gave it, not the one that arrived last. The link is made or lost when
+//! the first session begins or the last one ends.
 
 use core::time::Duration;
 
+use super::paths::Paths;
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
-    Beat, BootTime, DialOutcome, Effect, Epoch, EventCode, Identity, LinkVerdict, Mode, OnUnproved, Report,
-    Role, SessionId, Severity, State, TombstonePromise, timing,
+    Beat, BootTime, DialOutcome, Effect, Epoch, EventCode, Identity, InstanceId, LinkVerdict, Mode,
+    OnUnproved, PathId, Report, Role, SessionId, Severity, State, TombstonePromise, Via, timing,
 };
 
-/// The open session.
+/// The peer at the other end of the open sessions: one per path, all with the same run of the same node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Session {
-    pub(super) id: SessionId,
     pub(super) identity: Identity,
     pub(super) role: Role,
     pub(super) mode: Mode,
+    /// Since when a session has been open without a gap.
     pub(super) since: BootTime,
-    /// The newest sequence number; older beats are ignored.
-    sequence: Option<u64>,
-    /// Whether the peer has seen a beat of this node in this session, so that its report answers ours.
+    /// Whether the peer has seen a beat of this node since then, so that its report answers ours.
     pub(super) answered: bool,
 }
 
@@ -31,13 +34,13 @@ pub(super) struct Session {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Peer {
     pub(super) session: Option<Session>,
-    newest_session: Option<SessionId>,
+    pub(super) paths: Paths,
+    /// The run of the peer before the newest one.
+    former: Option<InstanceId>,
     pub(super) link: LinkVerdict,
     pub(super) link_since: BootTime,
-    /// When something unproved was last followed by silence.
-    unproved_until: Option<BootTime>,
     pub(super) report: Option<Report>,
-    /// Whether `report` came in the open session.
+    /// Whether a beat has come in one of the open sessions: `report` is at least as new.
     pub(super) fresh: bool,
     /// The newest proof. A peer that proves the key and hangs up is refusing this node, not silent.
     proved: Option<BootTime>,
@@ -50,19 +53,19 @@ pub(super) struct Peer {
     pub(super) yielding_since: Option<BootTime>,
     /// The last refusal and whose: it stands in a new session until the timings can be judged again.
     refused: Option<(Identity, String)>,
-    promise: Option<(SessionId, TombstonePromise)>,
+    promise: Option<TombstonePromise>,
     /// Proof that nothing runs on the peer: which, in words. A new session voids it.
     pub(super) dead: Option<String>,
 }
 
 impl Peer {
-    pub(super) fn new(now: BootTime) -> Self {
+    pub(super) fn new(now: BootTime, addresses: &[String]) -> Self {
         Self {
             session: None,
-            newest_session: None,
+            paths: Paths::new(now, addresses),
+            former: None,
             link: LinkVerdict::Silent("nothing has been heard since the start".to_owned()),
             link_since: now,
-            unproved_until: None,
             report: None,
             fresh: false,
             proved: None,
@@ -80,9 +83,6 @@ impl Peer {
     fn turn(&mut self, now: BootTime, link: LinkVerdict) -> bool {
         let changed = core::mem::discriminant(&self.link) != core::mem::discriminant(&link);
         if changed {
-            if matches!((&self.link, &link), (LinkVerdict::Unproved(_), LinkVerdict::Silent(_))) {
-                self.unproved_until = Some(now);
-            }
             self.link_since = now;
         }
         let news = self.link != link;
@@ -106,7 +106,7 @@ impl Machine {
         // A proof is a sign of life, too: a session that is only just open has not been echoed yet, and one that the peer
         // has ended shows that it lives.
         let due = self.silent_since().max(self.peer.proved.unwrap_or_default()) + takeover;
-        match (self.settings.on_unproved, self.peer.unproved_until) {
+        match (self.settings.on_unproved, self.peer.paths.unproved_until()) {
             (OnUnproved::Hold, Some(until)) => due.max(until + takeover),
             (OnUnproved::Hold, None) | (OnUnproved::TakeOver, _) => due,
         }
@@ -114,7 +114,10 @@ impl Machine {
 
     /// The report of a peer that is connected and answers.
     pub(super) fn living(&self, now: Now) -> Option<&Report> {
-        let answers = self.peer.session.is_some() && self.peer.fresh && now.boot < self.silence_due();
+        // A proof speaks only for a report that came after it: over another path it would lengthen the life of an old one.
+        let heard = self.silent_since().max(self.peer.paths.proved_and_heard().unwrap_or_default());
+        let due = heard + self.takeover_after();
+        let answers = self.peer.session.is_some() && self.peer.fresh && now.boot < due;
         self.peer.report.as_ref().filter(|_| answers)
     }
 
@@ -130,67 +133,86 @@ impl Machine {
         &mut self,
         now: Now,
         id: SessionId,
+        via: Via,
         identity: Identity,
         role: Role,
         mode: Mode,
     ) {
-        if self.peer.newest_session.is_some_and(|newest| id <= newest) {
+        let path = via.path;
+        let outdated = self.peer.paths.newest(path).is_some_and(|newest| id <= newest);
+        if outdated || self.turned_away(now, id, &identity) {
             return;
         }
-        if let Some(open) = &self.peer.session {
-            let own = self.settings.identity.instance;
-            if open.identity.instance == own && identity.instance == own {
-                return; // Both ends of one connection: this node has dialled itself.
-            }
-            let foreign = open.identity.node != identity.node && self.living(now).is_some();
-            if foreign {
-                let name = identity.name.as_str();
-                let open = open.identity.name.as_str();
-                let why = format!(
-                    "{name} knows the key too, but this node is paired with {open}, which is connected"
-                );
-                self.say(EventCode::SessionRejected, Severity::Error, Saying::new(why.clone()));
-                self.out.push(Effect::CloseSession { session: id, why });
-                return;
-            }
+        let same_peer = self.peer.session.as_ref().is_none_or(|open| open.identity == identity);
+        let carried = same_peer && self.carried_by_another(now, path, identity.instance);
+        // Another run of the peer, or another peer: every session with the one before is over.
+        for session in self.peer.paths.take(same_peer.then_some(path)) {
             let why = "a newer session of the same peer has replaced it".to_owned();
-            self.out.push(Effect::CloseSession { session: open.id, why });
+            self.out.push(Effect::CloseSession { session, why });
         }
-        let same_run =
-            self.peer.report.as_ref().is_some_and(|report| report.identity.instance == identity.instance);
+        let before = self.peer.report.as_ref().map(|report| &report.identity);
+        let same_run = before.is_some_and(|before| before.instance == identity.instance);
         if !same_run {
+            self.peer.former =
+                before.filter(|before| before.node == identity.node).map(|before| before.instance);
             self.peer.report = None;
             self.peer.yielding_since = None;
             self.moves.procedure.declined = None;
             // Whoever has to be told of an overlap is gone.
             self.moves.procedure.overlap_ms = None;
         }
-        let refusal = self.refusal_of(&identity, role, mode);
-        self.peer.newest_session = Some(id);
+        let dials = self.settings.role == Role::Secondary;
+        self.peer.paths.open(now.boot, id, via, dials, !same_run);
         self.peer.proved = Some(now.boot);
-        self.peer.session =
-            Some(Session { id, identity, role, mode, since: now.boot, sequence: None, answered: false });
-        self.peer.fresh = false;
-        self.peer.promise = None;
+        self.peer.fresh = self.peer.paths.any_heard();
         self.peer.dead = None;
         self.void_fence();
-        self.peer.unproved_until = None;
+        if carried {
+            return;
+        }
+        let refusal = self.refusal_of(&identity, role, mode);
+        self.peer.session = Some(Session { identity, role, mode, since: now.boot, answered: false });
+        self.peer.promise = None;
         self.link_lost_for_moves(now, "the link was made anew");
         self.judge(now, refusal);
         self.arm_tombstone();
     }
 
+    /// Whether a session that has just been proved counts for nothing.
+    fn turned_away(&mut self, now: Now, session: SessionId, identity: &Identity) -> bool {
+        let Some(open) = &self.peer.session else { return false };
+        let own = self.settings.identity.instance;
+        if open.identity.instance == own && identity.instance == own {
+            return true; // Both ends of one connection: this node has dialled itself.
+        }
+        if open.identity.node != identity.node && self.living(now).is_some() {
+            let name = identity.name.as_str();
+            let open = open.identity.name.as_str();
+            let why =
+                format!("{name} knows the key too, but this node is paired with {open}, which is connected");
+            self.say(EventCode::SessionRejected, Severity::Error, Saying::new(why.clone()));
+            self.out.push(Effect::CloseSession { session, why });
+            return true;
+        }
+        // What the dead run of the peer had proved may arrive late over a slow path.
+        let former = self.peer.former == Some(identity.instance) && open.identity.node == identity.node;
+        if former && open.identity.instance != identity.instance && now.boot < self.silence_due() {
+            let why = "it is a session of an earlier run of the peer".to_owned();
+            self.out.push(Effect::CloseSession { session, why });
+            return true;
+        }
+        false
+    }
+
     /// True when the beat counts; the state then looks at what it says.
     pub(super) fn beat_arrived(&mut self, now: Now, id: SessionId, beat: Beat) -> bool {
-        let Some(session) = self.peer.session.as_mut().filter(|session| session.id == id) else {
-            return false;
-        };
-        let old = session.sequence.is_some_and(|newest| beat.sequence <= newest);
-        if old || beat.report.identity != session.identity {
+        let speaks = self.peer.session.as_mut().filter(|open| open.identity == beat.report.identity);
+        let Some(session) = speaks else { return false };
+        if !self.peer.paths.heard(now.boot, id, beat.sequence) {
             return false;
         }
-        session.sequence = Some(beat.sequence);
         session.answered |= beat.echo.is_some();
+        self.peer.fresh = true;
         self.peer.last_arrival = Some(now.boot);
         self.void_fence();
         // A stamp from before this run or from the future is no echo of ours.
@@ -199,17 +221,25 @@ impl Machine {
             // A heartbeat is answered at once, an answer only by the next heartbeat: that is no round trip.
             if self.settings.role == Role::Secondary {
                 self.peer.round_trip = Some(now.boot.since(echo));
+                self.peer.paths.measured(id, now.boot.since(echo));
             }
             self.peer.last_echo = self.peer.last_echo.max(Some(echo));
             if self.health.stalled.is_some_and(|end| echo >= end) {
                 self.health.stalled = None;
             }
         }
-        self.take_in(now, id, echo, beat.report);
+        // Over two paths what was said before may come after what was said since: it is a sign of life and no more.
+        let late = |known: &Report| {
+            known.identity.instance == beat.report.identity.instance && beat.report.revision < known.revision
+        };
+        if self.rules.newest_report && self.peer.report.as_ref().is_some_and(late) {
+            return false;
+        }
+        self.take_in(now, echo, beat.report);
         true
     }
 
-    fn take_in(&mut self, now: Now, id: SessionId, echo: Option<BootTime>, report: Report) {
+    fn take_in(&mut self, now: Now, echo: Option<BootTime>, report: Report) {
         let epochs = [Some(report.highest_epoch), report.epoch, report.last_held];
         let credible = epochs.into_iter().flatten().all(|epoch| self.epochs.learn(epoch));
         if !credible {
@@ -229,7 +259,7 @@ impl Machine {
         } else if report.state != State::Standby {
             self.peer.yielding_since = None;
         }
-        self.peer.promise = report.tombstone.map(|promise| (id, promise));
+        self.peer.promise = report.tombstone;
         self.merge_maintenance(&report);
         if let Some(session) = self.peer.session.as_mut() {
             session.role = report.role;
@@ -244,38 +274,52 @@ impl Machine {
             .refusal_of(&report.identity, report.role, report.mode)
             .or_else(|| self.refusal_of_timings(&report));
         self.peer.report = Some(report);
-        self.peer.fresh = true;
         self.judge(now, refusal);
     }
 
     pub(super) fn session_ended(&mut self, now: Now, id: SessionId, cause: &str) {
-        if self.peer.session.as_ref().is_none_or(|session| session.id != id) {
+        let seen = LinkVerdict::Silent(format!("the session ended: {cause}"));
+        if !self.peer.paths.close(now.boot, id, seen) {
+            return;
+        }
+        self.peer.fresh = self.peer.paths.any_heard();
+        if self.peer.paths.any_open() && self.rules.every_path {
             return;
         }
         self.peer.session = None;
-        self.peer.fresh = false;
-        self.peer.turn(now.boot, LinkVerdict::Silent(format!("the session ended: {cause}")));
+        self.look_at_paths(now);
         self.link_lost_for_moves(now, cause);
     }
 
-    pub(super) fn dial_finished(&mut self, now: Now, outcome: DialOutcome) {
+    pub(super) fn dial_finished(&mut self, now: Now, path: PathId, outcome: DialOutcome) {
+        let seen = match outcome {
+            DialOutcome::Silent(seen) => LinkVerdict::Silent(seen),
+            DialOutcome::Unproved(seen) => LinkVerdict::Unproved(seen),
+        };
+        self.peer.paths.found(now.boot, path, seen.clone());
         if self.peer.session.is_some() {
             return;
         }
-        match outcome {
-            DialOutcome::Silent(seen) => {
-                if !self.rules.refused_is_silence && self.memory.paired_with.is_some() {
-                    self.peer.dead = Some(seen.clone());
-                }
-                self.peer.turn(now.boot, LinkVerdict::Silent(seen));
-            }
-            DialOutcome::Unproved(seen) => {
-                let sentence =
-                    format!("something answers at the peer's address but cannot prove the key: {seen}");
-                if self.peer.turn(now.boot, LinkVerdict::Unproved(seen)) {
-                    self.say(EventCode::PeerUnproved, Severity::Error, Saying::new(sentence));
-                }
-            }
+        if let (LinkVerdict::Silent(seen), false, true) =
+            (seen, self.rules.refused_is_silence, self.memory.paired_with.is_some())
+        {
+            self.peer.dead = Some(seen);
+        }
+        self.look_at_paths(now);
+    }
+
+    /// Without a session the link is what the dials of every path have found.
+    fn look_at_paths(&mut self, now: Now) {
+        let verdict = self.peer.paths.verdict();
+        let unproved = match &verdict {
+            LinkVerdict::Unproved(seen) => Some(seen.clone()),
+            LinkVerdict::Silent(_) | LinkVerdict::ProvedRefused(_) | LinkVerdict::Established => None,
+        };
+        let news = self.peer.turn(now.boot, verdict);
+        if let Some(seen) = unproved.filter(|_| news) {
+            let sentence =
+                format!("something answers at the peer's address but cannot prove the key: {seen}");
+            self.say(EventCode::PeerUnproved, Severity::Error, Saying::new(sentence));
         }
     }
 
@@ -287,14 +331,17 @@ impl Machine {
     }
 
     pub(super) fn tombstone_read(&mut self, epoch: Epoch) {
-        let promised = self.peer.promise.is_some_and(|(session, promise)| {
-            promise.epoch == epoch && self.peer.newest_session == Some(session)
-        });
+        let promised = self.peer.promise.is_some_and(|promise| promise.epoch == epoch);
         let held = self.peer.report.as_ref().and_then(|report| report.epoch) == Some(epoch);
         if !promised || !held || self.peer.dead.is_some() {
             return;
         }
         let cause = format!("its guard showed the secret of epoch {epoch}: every plugin there is gone");
+        // Over a cable that was cut a session may not have ended yet.
+        for session in self.peer.paths.take(None) {
+            let why = "the peer's guard has proved the end of the peer".to_owned();
+            self.out.push(Effect::CloseSession { session, why });
+        }
         self.peer.session = None;
         self.peer.fresh = false;
         self.peer.dead = Some(cause.clone());
@@ -361,21 +408,7 @@ impl Machine {
             Role::Primary => (own, report.timings),
             Role::Secondary => (report.timings, own),
         };
-        let interval = secondary.interval;
-        if interval >= primary.takeover_after {
-            return Some(format!(
-                "`redundancy.secondary.interval` ({interval:?}) must be shorter than the primary's \
-                 `redundancy.primary.timeout` ({:?})",
-                primary.takeover_after
-            ));
-        }
-        let no_room = |contender, takeover_after| {
-            timing::guard_deadline_against(contender, interval, takeover_after)
-                .err()
-                .map(|none| none.to_string())
-        };
-        no_room(Role::Secondary, secondary.takeover_after)
-            .or_else(|| no_room(Role::Primary, primary.takeover_after))
+        timing::misfit(&primary, &secondary)
     }
 
     /// The link is silent for long enough, or was from the start: says so, and says when it is back.
@@ -408,7 +441,7 @@ impl Machine {
         }
     }
 
-    fn disconnect_after(&self) -> Duration {
+    pub(super) fn disconnect_after(&self) -> Duration {
         match self.settings.role {
             Role::Primary => self.settings.timeout,
             Role::Secondary => self.takeover_after(),

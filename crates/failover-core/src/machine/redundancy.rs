@@ -2,8 +2,8 @@
 
 use super::{Machine, Now};
 use crate::{
-    Arbitration, EventCode, FailbackMode, Fitness, LinkVerdict, Mode, OnUnproved, PeerView, Redundancy, Role,
-    Severity, State, View, Warning, Word,
+    Arbitration, EventCode, FailbackMode, Fitness, LinkVerdict, Mode, PeerView, Redundancy, Role, Severity,
+    State, View, Warning, Word,
 };
 
 impl Machine {
@@ -33,8 +33,7 @@ impl Machine {
     fn peer_view(&self, now: Now) -> PeerView {
         let waits = matches!(self.state, State::Starting | State::Standby);
         let may = self.settings.role == Role::Primary || self.memory.paired_with.is_some();
-        let held = matches!(self.peer.link, LinkVerdict::Unproved(_))
-            && self.settings.on_unproved == OnUnproved::Hold;
+        let held = self.held_by_unproved().is_some() && self.living(now).is_none();
         let apart = waits
             && may
             && !held
@@ -51,6 +50,7 @@ impl Machine {
             report: self.peer.report.clone(),
             last_echo: self.peer.last_echo,
             round_trip: self.peer.round_trip,
+            paths: self.path_views(now),
             promise_until: self.promise_until(),
             takeover_due: apart.then(|| self.silence_verdict_due()),
         }
@@ -186,6 +186,9 @@ impl Machine {
         let name = self.peer_name();
         if self.said.disconnected {
             warn(EventCode::PeerDisconnected, Severity::Warn, format!("{name} is disconnected"));
+        }
+        for sentence in self.lost_paths(now) {
+            warn(EventCode::PathLost, Severity::Warn, sentence);
         }
         if let Fitness::Unfit(why) = self.fitness() {
             warn(EventCode::NodeUnfit, Severity::Warn, format!("this node could not run the plugins: {why}"));

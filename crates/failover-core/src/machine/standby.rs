@@ -12,16 +12,16 @@ impl Machine {
             }
             Input::Stalled { late_by } => self.stalled(now, late_by),
             // A proof is a sign of life; what it means for the duty, the first report tells.
-            Input::SessionProved { session, peer, role, mode } => {
-                self.session_proved(now, session, peer, role, mode)
+            Input::SessionProved { session, via, peer, role, mode } => {
+                self.session_proved(now, session, via, peer, role, mode)
             }
             Input::BeatArrived { session, beat } => self.heard_in_idle(now, session, *beat),
             Input::SessionEnded { session, cause } => {
                 self.session_ended(now, session, &cause);
                 self.decide(now);
             }
-            Input::DialFinished(outcome) => {
-                self.dial_finished(now, outcome);
+            Input::DialFinished { path, outcome } => {
+                self.dial_finished(now, path, outcome);
                 self.decide(now);
             }
             Input::RefusalConfirmed => {

@@ -19,8 +19,8 @@ impl Machine {
                 self.check_lease(now);
                 self.check_keep(now);
             }
-            Input::SessionProved { session, peer, role, mode } => {
-                self.session_proved(now, session, peer, role, mode)
+            Input::SessionProved { session, via, peer, role, mode } => {
+                self.session_proved(now, session, via, peer, role, mode)
             }
             Input::BeatArrived { session, beat } => {
                 if self.beat_arrived(now, session, *beat) {
@@ -28,7 +28,7 @@ impl Machine {
                 }
             }
             Input::SessionEnded { session, cause } => self.session_ended(now, session, &cause),
-            Input::DialFinished(outcome) => self.dial_finished(now, outcome),
+            Input::DialFinished { path, outcome } => self.dial_finished(now, path, outcome),
             // It has the duty already: the peer's death changes nothing here.
             Input::RefusalConfirmed | Input::TombstoneRead { .. } => {}
             Input::TombstoneArmed { epoch, sha256 } => self.tombstone_armed(epoch, sha256),

@@ -23,6 +23,7 @@ impl Machine {
     pub(super) fn upkeep(&mut self, now: Now) {
         self.watch_fitness(now);
         self.watch_link(now);
+        self.watch_paths(now);
         self.watch_peer(now);
         self.watch_flapping(now);
         self.plan_flap_check(now);
@@ -37,7 +38,8 @@ impl Machine {
         let report = self.report();
         if self.announced.as_ref().is_none_or(|announced| *announced != report) {
             let worth = self.announced.as_ref().is_none_or(|announced| announced.summary == report.summary);
-            self.announced = Some(report);
+            self.revision += 1;
+            self.announced = Some(self.report());
             // What a node runs decides nothing: it goes with the next beat.
             if worth && self.peer.session.is_some() {
                 self.out.push(Effect::Announce);
@@ -144,6 +146,7 @@ impl Machine {
             self.start_ends(),
             self.stop_ends(),
             (!quiet).then(|| self.disconnect_due()),
+            self.peer.paths.due(),
         ];
         let idle = in_idle.into_iter().filter(|_| deciding);
         let due = always.into_iter().chain(idle).flatten();

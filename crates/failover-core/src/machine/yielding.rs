@@ -15,8 +15,8 @@ impl Machine {
                 self.stalled(now, late_by);
                 self.check_lease(now);
             }
-            Input::SessionProved { session, peer, role, mode } => {
-                self.session_proved(now, session, peer, role, mode)
+            Input::SessionProved { session, via, peer, role, mode } => {
+                self.session_proved(now, session, via, peer, role, mode)
             }
             Input::BeatArrived { session, beat } => {
                 // Heard and kept; what follows is decided when every plugin is gone.
@@ -25,7 +25,7 @@ impl Machine {
                 }
             }
             Input::SessionEnded { session, cause } => self.session_ended(now, session, &cause),
-            Input::DialFinished(outcome) => self.dial_finished(now, outcome),
+            Input::DialFinished { path, outcome } => self.dial_finished(now, path, outcome),
             // It has the duty already: the peer's death changes nothing here.
             Input::RefusalConfirmed | Input::TombstoneRead { .. } => {}
             // A yielding node promises nothing any more.

@@ -146,7 +146,9 @@ impl World {
             self.feed(node, Input::PreflightChanged { unfit: Some(unfit) });
         }
         self.plan_wake(node);
-        self.dial_soon(1000);
+        for path in 0..self.paths {
+            self.dial_soon(path, 1000);
+        }
     }
 
     /// kill −9 of the manager; the guard ends the plugins and then keeps the tombstone.

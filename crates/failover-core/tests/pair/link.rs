@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use failover_core::{Beat, BootTime, DialOutcome, Input, SessionId};
+use failover_core::{Beat, BootTime, DialOutcome, Input, PathId, SessionId, Via};
 
 use super::{Happening, Micros, World, ms};
 
@@ -11,6 +11,7 @@ use super::{Happening, Micros, World, ms};
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub dialler: usize,
+    pub path: usize,
     pub open: [bool; 2],
     pub sequence: [u64; 2],
     /// The newest stamp seen of the other.
@@ -19,11 +20,20 @@ pub struct Connection {
     pub runs: [u64; 2],
 }
 
+pub fn path_id(path: usize) -> PathId {
+    PathId::try_from(u8::try_from(path).unwrap()).unwrap()
+}
+
 fn micros(span: Duration) -> Micros {
     u64::try_from(span.as_micros()).unwrap()
 }
 
 impl World {
+    /// Whether anything passes in both directions.
+    fn reachable(&self, path: usize) -> bool {
+        !self.net.cut[0] && !self.net.cut[1] && !self.net.down[path]
+    }
+
     fn latency(&mut self) -> Micros {
         let (low, high) = self.net.latency;
         let straggles = self.net.straggle > 0 && self.dice.within(0, 1000) < self.net.straggle;
@@ -31,10 +41,10 @@ impl World {
         if straggles { plain + self.dice.within(ms(100), ms(4000)) } else { plain }
     }
 
-    pub fn dial_soon(&mut self, after: Micros) {
-        self.dial_generation += 1;
-        let generation = self.dial_generation;
-        self.at(self.now + after, Happening::Dial(generation));
+    pub fn dial_soon(&mut self, path: usize, after: Micros) {
+        self.dial_generation[path] += 1;
+        let generation = self.dial_generation[path];
+        self.at(self.now + after, Happening::Dial(path, generation));
     }
 
     /// The node that dials.
@@ -44,29 +54,30 @@ impl World {
         usize::from(modes[0] != Secondary || modes[1] == Secondary)
     }
 
-    pub fn dial(&mut self, generation: u64) {
+    pub fn dial(&mut self, path: usize, generation: u64) {
         let from = self.dialler();
         let to = 1 - from;
         let dialler = &self.hosts[from];
-        let idle = dialler.machine.is_some() && !self.links.values().any(|link| link.open[from]);
-        if generation != self.dial_generation || !idle {
+        let open = self.links.values().any(|link| link.open[from] && link.path == path);
+        if generation != self.dial_generation[path] || dialler.machine.is_none() || open {
             return;
         }
         if dialler.frozen {
-            self.dial_soon(ms(50));
+            self.dial_soon(path, ms(50));
             return;
         }
         let pause = dialler.settings.interval.min(Duration::from_secs(1));
         let deadline = micros(dialler.settings.timeout / 3);
         let answers = self.hosts[to].machine.is_some() && !self.hosts[to].frozen;
-        let reachable = !self.net.cut[0] && !self.net.cut[1];
-        if reachable && answers && !self.net.reject && !self.net.unproved {
-            let after = self.latency() * 4;
-            self.at(self.now + after, Happening::DialDone(generation));
+        let reachable = self.reachable(path);
+        let unproved = self.net.unproved || self.net.impostor[path];
+        if reachable && answers && !self.net.reject && !unproved {
+            let after = (self.latency() + self.net.slow[path]) * 4;
+            self.at(self.now + after, Happening::DialDone(path, generation));
             return;
         }
         let host_up = self.hosts[to].machine.is_none() || self.net.reject;
-        let outcome = if self.net.unproved {
+        let outcome = if unproved {
             DialOutcome::Unproved("the key does not match".to_owned())
         } else if reachable && host_up && !self.hosts[to].settings.unsafe_settings.contains(&"off".to_owned())
         {
@@ -80,11 +91,12 @@ impl World {
             ms(1)
         };
         let run = self.hosts[from].run;
-        self.at(self.now + wait, Happening::Tell(from, run, Box::new(Input::DialFinished(outcome))));
+        let told = Input::DialFinished { path: path_id(path), outcome };
+        self.at(self.now + wait, Happening::Tell(from, run, Box::new(told)));
         if reachable && self.hosts[to].machine.is_none() && !self.net.reject {
             self.probe(from);
         }
-        self.dial_soon(micros(pause).max(wait));
+        self.dial_soon(path, micros(pause).max(wait));
     }
 
     /// Asks at the other's port for the secret, as the dialler does when its stream ends.
@@ -98,21 +110,23 @@ impl World {
 
     pub fn tombstone_stands(&mut self, node: usize) {
         let from = self.dialler();
-        if node != from && !self.net.cut[0] && !self.net.cut[1] && !self.net.reject {
+        if node != from && (0..self.paths).any(|path| self.reachable(path)) && !self.net.reject {
             self.probe(from);
         }
     }
 
-    pub fn dial_done(&mut self, generation: u64) {
+    pub fn dial_done(&mut self, path: usize, generation: u64) {
         let up = |host: &super::Host| host.machine.is_some() && !host.frozen;
-        if generation != self.dial_generation || !self.hosts.iter().all(up) {
-            self.dial_soon(ms(100));
+        if generation != self.dial_generation[path] || !self.hosts.iter().all(up) {
+            self.dial_soon(path, ms(100));
             return;
         }
-        let id = self.dial_generation;
+        self.sessions += 1;
+        let id = self.sessions;
         let runs = [self.hosts[0].run, self.hosts[1].run];
         let link = Connection {
             dialler: self.dialler(),
+            path,
             open: [true; 2],
             sequence: [0; 2],
             seen: [None; 2],
@@ -124,6 +138,11 @@ impl World {
             let other = &self.hosts[1 - node].settings;
             let input = Input::SessionProved {
                 session: SessionId(id),
+                via: Via {
+                    path: path_id(path),
+                    paths: self.paths,
+                    remote: format!("10.0.{}.{}", path + 1, 2 - node),
+                },
                 peer: other.identity.clone(),
                 role: other.role,
                 mode: other.mode,
@@ -163,14 +182,16 @@ impl World {
         let stamp = host.clock(self.now).boot;
         let report = machine.report();
         let Some(link) = self.links.get_mut(&id) else { return };
+        let path = link.path;
         link.sequence[from] += 1;
         let beat = Beat { sequence: link.sequence[from], stamp, echo: link.seen[from], report };
         let copies = 1 + u64::from(self.net.double > 0 && self.dice.within(0, 1000) < self.net.double);
         for _ in 0..copies {
             let lost = self.net.cut[from]
+                || self.net.down[path]
                 || self.net.reject
                 || (self.net.loss > 0 && self.dice.within(0, 1000) < self.net.loss);
-            let after = self.latency();
+            let after = self.latency() + self.net.slow[path];
             if !lost {
                 let deliver = Happening::Deliver { to: 1 - from, session: id, beat: Box::new(beat.clone()) };
                 self.at(self.now + after, deliver);
@@ -181,15 +202,16 @@ impl World {
     pub fn deliver(&mut self, to: usize, id: u64, beat: Beat) {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
+        let path = link.path;
         if !link.open[to] {
             // The host is up, and its system knows nothing of this connection: it resets it.
-            if self.hosts[to].machine.is_some() && !self.net.cut[to] && !self.net.reject {
+            if self.hosts[to].machine.is_some() && self.leads_out(to, path) {
                 let after = self.latency();
                 self.at(now + after, Happening::Broken { at: 1 - to, session: id, why: "reset by the peer" });
             }
             return;
         }
-        if self.net.cut[1 - to] {
+        if self.net.cut[1 - to] || self.net.down[path] {
             return; // Still under way when the line was cut.
         }
         if link.runs[to] != self.hosts[to].run {
@@ -230,6 +252,7 @@ impl World {
         link.open[at] = false;
         let dialler = link.dialler;
         let same = link.runs[at] == self.hosts[at].run;
+        let path = link.path;
         if !link.open[1 - at] {
             self.links.remove(&id);
         }
@@ -237,10 +260,10 @@ impl World {
             self.tell(at, Input::SessionEnded { session: SessionId(id), cause: why.to_owned() });
         }
         if at == dialler {
-            self.dial_soon(100);
+            self.dial_soon(path, 100);
         }
         // The other end sees the close, if the line lets it.
-        if !self.net.cut[at] && !self.net.reject {
+        if self.leads_out(at, path) {
             let after = self.latency();
             self.at(
                 self.now + after,
@@ -250,8 +273,11 @@ impl World {
     }
 
     pub fn close(&mut self, node: usize, id: u64) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.open[node] = false;
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.open[node]) else { return };
+        link.open[node] = false;
+        let path = link.path;
+        if node == link.dialler {
+            self.dial_soon(path, ms(100));
         }
     }
 
@@ -259,10 +285,10 @@ impl World {
     pub fn reset_links(&mut self, node: usize, host_up: bool) {
         let ids: Vec<u64> = self.links.keys().copied().collect();
         for id in ids {
-            if let Some(link) = self.links.get_mut(&id) {
-                link.open[node] = false;
-            }
-            if host_up && !self.net.cut[node] && !self.net.reject {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            link.open[node] = false;
+            let path = link.path;
+            if host_up && self.leads_out(node, path) {
                 let after = self.latency();
                 self.at(
                     self.now + after,
@@ -270,5 +296,10 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Whether what a node sends over a path leaves.
+    fn leads_out(&self, node: usize, path: usize) -> bool {
+        !self.net.cut[node] && !self.net.down[path] && !self.net.reject
     }
 }

@@ -23,6 +23,9 @@ use failover_core::{
 pub use checks::Checks;
 pub use host::Host;
 
+/// The most network paths of a pair in these tests.
+pub const PATHS: usize = 2;
+
 /// Real time, in microseconds.
 pub type Micros = u64;
 
@@ -57,8 +60,8 @@ pub enum Happening {
     Gone(usize, u64, u64),
     Heartbeat(u64),
     Boot(usize, u64),
-    Dial(u64),
-    DialDone(u64),
+    Dial(usize, u64),
+    DialDone(usize, u64),
     Deliver { to: usize, session: u64, beat: Box<Beat> },
     Broken { at: usize, session: u64, why: &'static str },
     Thaw(usize),
@@ -70,6 +73,12 @@ pub enum Happening {
 pub struct Net {
     /// Nothing passes from a to b, from b to a.
     pub cut: [bool; 2],
+    /// Nothing passes over this path.
+    pub down: [bool; PATHS],
+    /// What a path takes longer than the others.
+    pub slow: [Micros; PATHS],
+    /// Something else answers at the end of this path.
+    pub impostor: [bool; PATHS],
     /// A firewall answers for the primary with refusals.
     pub reject: bool,
     /// Something else answers at the primary's address.
@@ -86,6 +95,9 @@ impl Default for Net {
     fn default() -> Self {
         Self {
             cut: [false; 2],
+            down: [false; PATHS],
+            slow: [0; PATHS],
+            impostor: [false; PATHS],
             reject: false,
             unproved: false,
             latency: (200, 2000),
@@ -104,7 +116,10 @@ pub struct World {
     pub net: Net,
     pub hosts: [Host; 2],
     pub links: BTreeMap<u64, link::Connection>,
-    pub dial_generation: u64,
+    /// How many network paths the pair has.
+    pub paths: usize,
+    pub sessions: u64,
+    pub dial_generation: [u64; PATHS],
     /// Makes the ids of requests.
     pub requests: u64,
     pub log: Vec<String>,
@@ -137,6 +152,7 @@ pub fn settings(node: usize) -> Settings {
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(3),
         takeover_after: None,
+        paths: vec!["https://alpha:5001".to_owned()],
         confirm_refusals: false,
         startup_wait: Duration::from_secs(if node == 0 { 3 } else { 30 }),
         failback: FailbackMode::Automatic,
@@ -162,7 +178,9 @@ impl World {
             net: Net::default(),
             hosts: [Host::new(settings(0)), Host::new(settings(1))],
             links: BTreeMap::new(),
-            dial_generation: 0,
+            paths: 1,
+            sessions: 0,
+            dial_generation: [0; PATHS],
             requests: 0,
             log: Vec::new(),
             told: Vec::new(),
@@ -173,6 +191,15 @@ impl World {
             edges: Vec::new(),
             watch: true,
             fast: false,
+        }
+    }
+
+    /// Two network paths.
+    pub fn two_paths(&mut self) {
+        self.paths = 2;
+        for host in &mut self.hosts {
+            host.settings.paths =
+                vec!["https://10.0.1.1:5001".to_owned(), "https://10.0.2.1:5001".to_owned()];
         }
     }
 
@@ -233,8 +260,8 @@ impl World {
                     self.boot(node);
                 }
             }
-            Happening::Dial(generation) => self.dial(generation),
-            Happening::DialDone(generation) => self.dial_done(generation),
+            Happening::Dial(path, generation) => self.dial(path, generation),
+            Happening::DialDone(path, generation) => self.dial_done(path, generation),
             Happening::Deliver { to, session, beat } => self.deliver(to, session, *beat),
             Happening::Broken { at, session, why } => self.broken(at, session, why),
             Happening::Thaw(node) => self.thaw(node),

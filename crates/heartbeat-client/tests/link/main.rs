@@ -8,10 +8,12 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test picks what it waits for")]
 
 mod hostile;
+mod paths;
 mod refusal;
 mod relay;
 mod session;
 mod steps;
+mod steps_silent;
 mod stranger;
 mod support;
 mod tombstone;

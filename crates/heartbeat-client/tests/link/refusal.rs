@@ -189,7 +189,7 @@ async fn no_answer_is_silence_and_says_which() {
 }
 
 /// Answers each connection with these bytes and closes it.
-async fn answering(bytes: &'static [u8]) -> std::net::SocketAddr {
+pub(crate) async fn answering(bytes: &'static [u8]) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use certificate_trust::proof::{self, Transcript};
 use certificate_trust::{ChannelBinding, PairKeys};
+use failover_core::PathId;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use onduty_api::heartbeat::{ClientProofs, DialFrame, Hello};
@@ -123,5 +124,7 @@ pub(crate) fn hello(node: &Node) -> Hello {
         nonce: [5; 32],
         channel_bound: node.channel_bound,
         test_only: false,
+        path: PathId::FIRST,
+        paths: 1,
     }
 }

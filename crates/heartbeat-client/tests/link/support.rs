@@ -15,7 +15,7 @@ use failover_core::{
 use heartbeat_client::{Client, ClientHandle, TokioNetwork};
 use heartbeat_server::ServerHandle;
 use service_kit::Clock;
-use service_kit::settings::PeerAddress;
+use service_kit::settings::{PeerAddress, PeerAddresses};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -46,6 +46,7 @@ pub(crate) fn report(role: Role, number: u8) -> Report {
             instance: InstanceId([number; 16]),
             name: NodeName::try_from(format!("node-{number}")).unwrap(),
         },
+        revision: 0,
         role,
         mode,
         state: State::Standby,
@@ -124,6 +125,15 @@ impl Node {
         Acceptor::new(&OwnIdentity::open_or_create(&pki, &names, self.clock.now().unix).unwrap())
     }
 
+    /// Puts the other node's certificate among the trusted ones, and goes by them.
+    pub(crate) fn trusts(&mut self, other: &Self) {
+        let store = PkiStore::open(&self.folder.path().join("pki")).unwrap();
+        let _made = other.acceptor();
+        std::fs::copy(other.folder.path().join("pki/own/certificate.pem"), store.trusted().join("other.pem"))
+            .unwrap();
+        self.trust = TrustMode::Store;
+    }
+
     pub(crate) fn connector(&self) -> Connector {
         let store = PkiStore::open(&self.folder.path().join("pki")).unwrap();
         Connector::new(self.trust, store, self.clock.clone())
@@ -164,9 +174,16 @@ impl Node {
 
     pub(crate) fn client_of(&self, address: &str) -> (Client<TokioNetwork>, ClientHandle<TokioNetwork>) {
         let address: PeerAddress = address.parse().unwrap();
+        self.client_over(address.into())
+    }
+
+    pub(crate) fn client_over(
+        &self,
+        addresses: PeerAddresses,
+    ) -> (Client<TokioNetwork>, ClientHandle<TokioNetwork>) {
         heartbeat_client::build(heartbeat_client::Options {
             network: TokioNetwork,
-            address,
+            addresses,
             connector: self.connector(),
             trusts_all: self.trust == TrustMode::All,
             keys: Arc::clone(&self.keys),
@@ -226,7 +243,7 @@ impl Node {
     /// The outcome of a dial; a proved session instead is a failure.
     pub(crate) async fn dialled(&mut self) -> DialOutcome {
         self.told("the end of a dial", |input| match input {
-            Input::DialFinished(outcome) => Some(outcome),
+            Input::DialFinished { outcome, .. } => Some(outcome),
             Input::SessionProved { .. } => panic!("a session was proved"),
             _ => None,
         })

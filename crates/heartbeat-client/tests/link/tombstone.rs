@@ -164,7 +164,7 @@ async fn refusals_are_confirmed_only_when_every_connect_of_the_window_is_refused
     // The port still takes connections, so nothing is refused.
     for _ in 0..5 {
         let outcome = secondary.told("a dial or a confirmation", |input| match input {
-            Input::DialFinished(_) => Some(true),
+            Input::DialFinished { outcome: _, .. } => Some(true),
             Input::RefusalConfirmed => Some(false),
             _ => None,
         });

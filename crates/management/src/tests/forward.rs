@@ -1,6 +1,7 @@
 //! Calls that are handed on by another process: nothing is lost on the way, and a duty service that is away is said.
 
-use futures_util::StreamExt as _;
+use onduty_api::wire::trust::v1::ListCertificatesRequest;
+use onduty_api::wire::trust::v1::certificate_service_client::CertificateServiceClient;
 
 use super::*;
 use crate::forward;
@@ -13,7 +14,7 @@ struct Front {
 
 fn front(node: &Node) -> Front {
     let socket = node.folder.path().join("front.sock");
-    let forwarder = forward::build(&socket, &node.socket).unwrap();
+    let forwarder = forward::build(&socket, &node.socket, &socket.with_file_name("trust.sock")).unwrap();
     Front { socket, _serving: tokio::spawn(forwarder.run(CancellationToken::new())) }
 }
 
@@ -76,13 +77,17 @@ async fn who_asks_is_told_by_the_forwarder_and_by_nobody_else() {
 async fn a_duty_service_that_is_away_is_said_and_one_that_comes_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let (socket, duty) = (folder.path().join("front.sock"), folder.path().join("duty.sock"));
-    let forwarder = forward::build(&socket, &duty).unwrap();
+    let forwarder = forward::build(&socket, &duty, &socket.with_file_name("trust.sock")).unwrap();
     let stop = CancellationToken::new();
     let serving = tokio::spawn(forwarder.run(stop.clone()));
     let mut client = FailoverServiceClient::new(onduty_api::unix_channel::lazy(&socket));
     let away = client.get_status(GetStatusRequest {}).await.unwrap_err();
     assert_eq!(away.code(), Code::Unavailable);
     assert!(away.message().contains("the duty service of this node is away"), "{away:?}");
+    let mut certificates = CertificateServiceClient::new(onduty_api::unix_channel::lazy(&socket));
+    let away = certificates.list_certificates(ListCertificatesRequest::default()).await.unwrap_err();
+    assert_eq!(away.code(), Code::Unavailable);
+    assert!(away.message().ends_with("does certificate-trust run?"), "{away:?}");
 
     let node = Node::start();
     std::os::unix::fs::symlink(&node.socket, &duty).unwrap();
@@ -136,7 +141,7 @@ async fn a_stream_that_breaks_off_ends_with_a_status_and_details_pass() {
         let mut called = UnixStream::connect(real).await.unwrap();
         tokio::io::copy_bidirectional(&mut caller, &mut called).await
     });
-    let forwarder = forward::build(&socket, &duty).unwrap();
+    let forwarder = forward::build(&socket, &duty, &socket.with_file_name("trust.sock")).unwrap();
     let _forwarding = tokio::spawn(forwarder.run(CancellationToken::new()));
     let mut client = EventsServiceClient::new(onduty_api::unix_channel::lazy(&socket));
     let mut request = Request::new(ListEventsRequest::default());

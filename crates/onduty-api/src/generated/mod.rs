@@ -21,6 +21,11 @@ pub mod onduty {
             include!("onduty.plugin.v1.rs");
         }
     }
+    pub mod trust {
+        pub mod v1 {
+            include!("onduty.trust.v1.rs");
+        }
+    }
     pub mod types {
         pub mod v1 {
             include!("onduty.types.v1.rs");

@@ -97,7 +97,10 @@ pub mod events_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// EventsService is on the node's unix socket only; whoever may open the socket may call it.
+    /// EventsService is on the node's unix socket only: for the node's own user and root.
+    ///
+    /// Every call may also end with UNAVAILABLE (the node stops; with the services apart also: the process with the driver is
+    /// away) and with OUT_OF_RANGE (a request of more than 16 KiB).
     #[derive(Debug, Clone)]
     pub struct EventsServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -167,7 +170,12 @@ pub mod events_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// ListEvents returns the newest events, oldest of them first.
+        /// ListEvents returns the newest events, the oldest of them first.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: numbers grow without a gap, except where retention has trimmed the journal; changes nothing.
+        /// Unset: `after` 0 means from the beginning; `limit` 0 means 50.
+        /// Errors: INVALID_ARGUMENT (`limit` above 10000), UNAVAILABLE (the journal cannot be read now).
         pub async fn list_events(
             &mut self,
             request: impl tonic::IntoRequest<super::ListEventsRequest>,
@@ -192,8 +200,14 @@ pub mod events_service_client {
                 .insert(GrpcMethod::new("onduty.events.v1.EventsService", "ListEvents"));
             self.inner.unary(req, path, codec).await
         }
-        /// WatchEvents sends the newest events as ListEvents would, then each new one. A watcher that is too slow is ended
-        /// with DATA_LOSS and can go on from the last number it has seen.
+        /// WatchEvents sends the newest events as ListEvents would, then each new one.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: nothing is missing and nothing comes twice between the old events and the new ones. A watcher that is too
+        /// slow holds up nobody: it is ended, and can go on from the last number it has seen.
+        /// Unset: `after` 0 means from the beginning; `backlog` 0 means no old events.
+        /// Errors: INVALID_ARGUMENT (`backlog` above 10000), UNAVAILABLE (the journal cannot be read now, or the node stops),
+        /// DATA_LOSS (the watcher was too slow; the message says how many events it has missed).
         pub async fn watch_events(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchEventsRequest>,
@@ -235,7 +249,12 @@ pub mod events_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with EventsServiceServer.
     #[async_trait]
     pub trait EventsService: std::marker::Send + std::marker::Sync + 'static {
-        /// ListEvents returns the newest events, oldest of them first.
+        /// ListEvents returns the newest events, the oldest of them first.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: numbers grow without a gap, except where retention has trimmed the journal; changes nothing.
+        /// Unset: `after` 0 means from the beginning; `limit` 0 means 50.
+        /// Errors: INVALID_ARGUMENT (`limit` above 10000), UNAVAILABLE (the journal cannot be read now).
         async fn list_events(
             &self,
             request: tonic::Request<super::ListEventsRequest>,
@@ -249,8 +268,14 @@ pub mod events_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// WatchEvents sends the newest events as ListEvents would, then each new one. A watcher that is too slow is ended
-        /// with DATA_LOSS and can go on from the last number it has seen.
+        /// WatchEvents sends the newest events as ListEvents would, then each new one.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: nothing is missing and nothing comes twice between the old events and the new ones. A watcher that is too
+        /// slow holds up nobody: it is ended, and can go on from the last number it has seen.
+        /// Unset: `after` 0 means from the beginning; `backlog` 0 means no old events.
+        /// Errors: INVALID_ARGUMENT (`backlog` above 10000), UNAVAILABLE (the journal cannot be read now, or the node stops),
+        /// DATA_LOSS (the watcher was too slow; the message says how many events it has missed).
         async fn watch_events(
             &self,
             request: tonic::Request<super::WatchEventsRequest>,
@@ -259,7 +284,10 @@ pub mod events_service_server {
             tonic::Status,
         >;
     }
-    /// EventsService is on the node's unix socket only; whoever may open the socket may call it.
+    /// EventsService is on the node's unix socket only: for the node's own user and root.
+    ///
+    /// Every call may also end with UNAVAILABLE (the node stops; with the services apart also: the process with the driver is
+    /// away) and with OUT_OF_RANGE (a request of more than 16 KiB).
     #[derive(Debug)]
     pub struct EventsServiceServer<T> {
         inner: Arc<T>,

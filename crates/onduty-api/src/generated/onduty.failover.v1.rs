@@ -13,6 +13,31 @@ pub struct Warning {
     #[prost(string, tag = "3")]
     pub sentence: ::prost::alloc::string::String,
 }
+/// One network path to the peer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathStatus {
+    /// Its number, counted from 1 in the order of the addresses.
+    #[prost(uint32, tag = "1")]
+    pub path: u32,
+    /// The address as configured; on the node that is dialled, where the newest connection came from. Empty: not known yet.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// The link over this path.
+    #[prost(enumeration = "LinkVerdict", tag = "3")]
+    pub link: i32,
+    /// What was seen last, or why it is refused; empty when established.
+    #[prost(string, tag = "4")]
+    pub link_reason: ::prost::alloc::string::String,
+    /// Since when the link over this path is like this.
+    #[prost(message, optional, tag = "5")]
+    pub link_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// The newest round trip over it. Unset: none measured; only the secondary measures it.
+    #[prost(message, optional, tag = "6")]
+    pub round_trip: ::core::option::Option<::prost_types::Duration>,
+    /// Whether it is lost: nothing has come over it for the timeout, while the peer is connected over another.
+    #[prost(bool, tag = "7")]
+    pub lost: bool,
+}
 /// The peer as the node sees it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PeerStatus {
@@ -40,6 +65,9 @@ pub struct PeerStatus {
     /// Time until this node takes over if the silence lasts. Unset: it would not.
     #[prost(message, optional, tag = "8")]
     pub takeover_in: ::core::option::Option<::prost_types::Duration>,
+    /// Every network path, at most 4; a pair with one cable has one.
+    #[prost(message, repeated, tag = "9")]
+    pub paths: ::prost::alloc::vec::Vec<PathStatus>,
 }
 /// A plugin as its supervisor sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -343,7 +371,12 @@ pub mod failover_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// FailoverService is on the node's unix socket only; whoever may open the socket may call it.
+    /// FailoverService is on the node's unix socket only. The socket's mode and the kernel's word for the caller are the whole
+    /// authorisation: the node's own user and root.
+    ///
+    /// Every call may also end with UNAVAILABLE (the node stops, or is too busy to take the request; with the services apart
+    /// also: the process with the driver is away) and with OUT_OF_RANGE (a request of more than 16 KiB). A caller's deadline
+    /// is honoured: when it passes, the call ends, but what it has begun goes on.
     #[derive(Debug, Clone)]
     pub struct FailoverServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -413,7 +446,12 @@ pub mod failover_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// GetStatus tells how the node and its pair are now. Never waits.
+        /// GetStatus tells how the node and its pair are now.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: never waits for the peer, a disk or a plugin; changes nothing.
+        /// Unset: the request has no fields; in the answer an unset field means that the node does not know it (yet).
+        /// Errors: none of its own.
         pub async fn get_status(
             &mut self,
             request: impl tonic::IntoRequest<super::GetStatusRequest>,
@@ -440,8 +478,14 @@ pub mod failover_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// WatchStatus sends the status now and again after every change, at most ten times a second, and at least once
-        /// in `heartbeat` (default 5 s) so that the watcher can tell silence from no news.
+        /// WatchStatus sends the status now and again after every change.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: the newest status at most ten times a second (changes in between are folded into the next one), and at
+        /// least once in `heartbeat`, so that the watcher can tell silence from no news. A watcher that reads slowly holds up
+        /// nobody: it gets fewer, never older ones.
+        /// Unset: `heartbeat` is 5 s.
+        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms). UNAVAILABLE ends the stream when the node stops.
         pub async fn watch_status(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchStatusRequest>,
@@ -468,11 +512,18 @@ pub mod failover_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Switchover moves the duty to the other node and returns when it has moved, or with the reason why not. With
-        /// `check_only` nothing moves. The same `request_id` again joins the move under way instead of beginning another.
+        /// Switchover moves the duty to the other node and returns when it has moved, or with the reason why not. Either node
+        /// of the pair may be asked.
         ///
-        /// Errors: FAILED_PRECONDITION (the duty cannot move now; the message says why), ABORTED (it was begun and went
-        /// back), DEADLINE_EXCEEDED (it is still under way).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: with `check_only` nothing moves. While `request_id` names the move under way, the call joins it; when it
+        /// names one that is over and among the newest 1000 events of the journal, its outcome is answered again and nothing
+        /// moves a second time. When the call ends early, the move goes on. Without the other node's word that it is stopped,
+        /// nothing is started: a move that fails goes back to the node that had the duty.
+        /// Unset: an empty `request_id` is made by the node; `check_only` is false. In the answer an empty `active` means that
+        /// the node does not know who has the duty, an unset `gap` that it could not measure it.
+        /// Errors: INVALID_ARGUMENT (`request_id` longer than 64 characters), FAILED_PRECONDITION (the duty cannot move now;
+        /// the message says why), ABORTED (it was begun and went back), DEADLINE_EXCEEDED (still under way after 10 minutes).
         pub async fn switchover(
             &mut self,
             request: impl tonic::IntoRequest<super::SwitchoverRequest>,
@@ -499,8 +550,13 @@ pub mod failover_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Stop ends the node, after a hand-over if it is active, the peer is fit and `keep_duty` is unset. Returns when
-        /// the stop has begun.
+        /// Stop ends the node, after a hand-over if it is active, the peer is fit and `keep_duty` is unset.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: returns when the stop has begun, not when it is over; a second call changes nothing but may give the
+        /// hand-over up. The node ends within the stop budget that `onduty config check` prints.
+        /// Unset: `keep_duty` false means to hand the duty over where that can be done.
+        /// Errors: none of its own.
         pub async fn stop(
             &mut self,
             request: impl tonic::IntoRequest<super::StopRequest>,
@@ -524,7 +580,12 @@ pub mod failover_service_client {
         }
         /// SetMaintenance holds back takeover and hand-back on both nodes until the end of the window.
         ///
-        /// Errors: INVALID_ARGUMENT (no reason, no or a too long duration).
+        /// Who may call: whoever may open the node's unix socket; the caller's user is journalled.
+        /// Guarantees: in force on this node when the call returns, on the peer with the next heartbeat, and kept on both over
+        /// a restart. A window that was set before is replaced. Ends by itself.
+        /// Unset: `reason` and `duration` are required.
+        /// Errors: INVALID_ARGUMENT (no or too long a reason; no duration, or none within 31 days), DEADLINE_EXCEEDED (not
+        /// carried out within 5 s; it may still be).
         pub async fn set_maintenance(
             &mut self,
             request: impl tonic::IntoRequest<super::SetMaintenanceRequest>,
@@ -554,7 +615,12 @@ pub mod failover_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// ClearMaintenance ends it.
+        /// ClearMaintenance ends maintenance on both nodes.
+        ///
+        /// Who may call: whoever may open the node's unix socket; the caller's user is journalled.
+        /// Guarantees: as SetMaintenance. Where there is no maintenance, it succeeds and changes nothing.
+        /// Unset: the request has no fields.
+        /// Errors: DEADLINE_EXCEEDED (not carried out within 5 s; it may still be).
         pub async fn clear_maintenance(
             &mut self,
             request: impl tonic::IntoRequest<super::ClearMaintenanceRequest>,
@@ -586,7 +652,13 @@ pub mod failover_service_client {
         }
         /// TakeOver takes the duty by hand while maintenance or an unproved peer holds it back.
         ///
-        /// Errors: FAILED_PRECONDITION (the peer is alive, or this node is unfit; the message says which).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: returns when the takeover has begun. A `request_id` among the newest 1000 events of the journal is answered
+        /// as before. Refused while the peer is known to be alive with the duty; whether a
+        /// silent peer still runs its plugins is the caller's responsibility.
+        /// Unset: an empty `request_id` is made by the node.
+        /// Errors: INVALID_ARGUMENT (`request_id` longer than 64 characters), FAILED_PRECONDITION (the peer is alive, or this
+        /// node is unfit; the message says which), DEADLINE_EXCEEDED (no answer of the machine within 5 s).
         pub async fn take_over(
             &mut self,
             request: impl tonic::IntoRequest<super::TakeOverRequest>,
@@ -688,7 +760,12 @@ pub mod failover_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with FailoverServiceServer.
     #[async_trait]
     pub trait FailoverService: std::marker::Send + std::marker::Sync + 'static {
-        /// GetStatus tells how the node and its pair are now. Never waits.
+        /// GetStatus tells how the node and its pair are now.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: never waits for the peer, a disk or a plugin; changes nothing.
+        /// Unset: the request has no fields; in the answer an unset field means that the node does not know it (yet).
+        /// Errors: none of its own.
         async fn get_status(
             &self,
             request: tonic::Request<super::GetStatusRequest>,
@@ -702,8 +779,14 @@ pub mod failover_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// WatchStatus sends the status now and again after every change, at most ten times a second, and at least once
-        /// in `heartbeat` (default 5 s) so that the watcher can tell silence from no news.
+        /// WatchStatus sends the status now and again after every change.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: the newest status at most ten times a second (changes in between are folded into the next one), and at
+        /// least once in `heartbeat`, so that the watcher can tell silence from no news. A watcher that reads slowly holds up
+        /// nobody: it gets fewer, never older ones.
+        /// Unset: `heartbeat` is 5 s.
+        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms). UNAVAILABLE ends the stream when the node stops.
         async fn watch_status(
             &self,
             request: tonic::Request<super::WatchStatusRequest>,
@@ -711,11 +794,18 @@ pub mod failover_service_server {
             tonic::Response<Self::WatchStatusStream>,
             tonic::Status,
         >;
-        /// Switchover moves the duty to the other node and returns when it has moved, or with the reason why not. With
-        /// `check_only` nothing moves. The same `request_id` again joins the move under way instead of beginning another.
+        /// Switchover moves the duty to the other node and returns when it has moved, or with the reason why not. Either node
+        /// of the pair may be asked.
         ///
-        /// Errors: FAILED_PRECONDITION (the duty cannot move now; the message says why), ABORTED (it was begun and went
-        /// back), DEADLINE_EXCEEDED (it is still under way).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: with `check_only` nothing moves. While `request_id` names the move under way, the call joins it; when it
+        /// names one that is over and among the newest 1000 events of the journal, its outcome is answered again and nothing
+        /// moves a second time. When the call ends early, the move goes on. Without the other node's word that it is stopped,
+        /// nothing is started: a move that fails goes back to the node that had the duty.
+        /// Unset: an empty `request_id` is made by the node; `check_only` is false. In the answer an empty `active` means that
+        /// the node does not know who has the duty, an unset `gap` that it could not measure it.
+        /// Errors: INVALID_ARGUMENT (`request_id` longer than 64 characters), FAILED_PRECONDITION (the duty cannot move now;
+        /// the message says why), ABORTED (it was begun and went back), DEADLINE_EXCEEDED (still under way after 10 minutes).
         async fn switchover(
             &self,
             request: tonic::Request<super::SwitchoverRequest>,
@@ -723,15 +813,25 @@ pub mod failover_service_server {
             tonic::Response<super::SwitchoverResponse>,
             tonic::Status,
         >;
-        /// Stop ends the node, after a hand-over if it is active, the peer is fit and `keep_duty` is unset. Returns when
-        /// the stop has begun.
+        /// Stop ends the node, after a hand-over if it is active, the peer is fit and `keep_duty` is unset.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: returns when the stop has begun, not when it is over; a second call changes nothing but may give the
+        /// hand-over up. The node ends within the stop budget that `onduty config check` prints.
+        /// Unset: `keep_duty` false means to hand the duty over where that can be done.
+        /// Errors: none of its own.
         async fn stop(
             &self,
             request: tonic::Request<super::StopRequest>,
         ) -> std::result::Result<tonic::Response<super::StopResponse>, tonic::Status>;
         /// SetMaintenance holds back takeover and hand-back on both nodes until the end of the window.
         ///
-        /// Errors: INVALID_ARGUMENT (no reason, no or a too long duration).
+        /// Who may call: whoever may open the node's unix socket; the caller's user is journalled.
+        /// Guarantees: in force on this node when the call returns, on the peer with the next heartbeat, and kept on both over
+        /// a restart. A window that was set before is replaced. Ends by itself.
+        /// Unset: `reason` and `duration` are required.
+        /// Errors: INVALID_ARGUMENT (no or too long a reason; no duration, or none within 31 days), DEADLINE_EXCEEDED (not
+        /// carried out within 5 s; it may still be).
         async fn set_maintenance(
             &self,
             request: tonic::Request<super::SetMaintenanceRequest>,
@@ -739,7 +839,12 @@ pub mod failover_service_server {
             tonic::Response<super::SetMaintenanceResponse>,
             tonic::Status,
         >;
-        /// ClearMaintenance ends it.
+        /// ClearMaintenance ends maintenance on both nodes.
+        ///
+        /// Who may call: whoever may open the node's unix socket; the caller's user is journalled.
+        /// Guarantees: as SetMaintenance. Where there is no maintenance, it succeeds and changes nothing.
+        /// Unset: the request has no fields.
+        /// Errors: DEADLINE_EXCEEDED (not carried out within 5 s; it may still be).
         async fn clear_maintenance(
             &self,
             request: tonic::Request<super::ClearMaintenanceRequest>,
@@ -749,7 +854,13 @@ pub mod failover_service_server {
         >;
         /// TakeOver takes the duty by hand while maintenance or an unproved peer holds it back.
         ///
-        /// Errors: FAILED_PRECONDITION (the peer is alive, or this node is unfit; the message says which).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: returns when the takeover has begun. A `request_id` among the newest 1000 events of the journal is answered
+        /// as before. Refused while the peer is known to be alive with the duty; whether a
+        /// silent peer still runs its plugins is the caller's responsibility.
+        /// Unset: an empty `request_id` is made by the node.
+        /// Errors: INVALID_ARGUMENT (`request_id` longer than 64 characters), FAILED_PRECONDITION (the peer is alive, or this
+        /// node is unfit; the message says which), DEADLINE_EXCEEDED (no answer of the machine within 5 s).
         async fn take_over(
             &self,
             request: tonic::Request<super::TakeOverRequest>,
@@ -774,7 +885,12 @@ pub mod failover_service_server {
             request: tonic::Request<super::SetModeRequest>,
         ) -> std::result::Result<tonic::Response<super::SetModeResponse>, tonic::Status>;
     }
-    /// FailoverService is on the node's unix socket only; whoever may open the socket may call it.
+    /// FailoverService is on the node's unix socket only. The socket's mode and the kernel's word for the caller are the whole
+    /// authorisation: the node's own user and root.
+    ///
+    /// Every call may also end with UNAVAILABLE (the node stops, or is too busy to take the request; with the services apart
+    /// also: the process with the driver is away) and with OUT_OF_RANGE (a request of more than 16 KiB). A caller's deadline
+    /// is honoured: when it passes, the call ends, but what it has begun goes on.
     #[derive(Debug)]
     pub struct FailoverServiceServer<T> {
         inner: Arc<T>,

@@ -77,6 +77,13 @@ pub struct Hello {
     /// session: nothing about the pair changes.
     #[prost(bool, tag = "9")]
     pub test_only: bool,
+    /// Which of its network paths this connection is, counted from 0: the place of the address it has dialled in its settings.
+    /// 0 to 3. Unset: 0. A session replaces an earlier one of the same path only.
+    #[prost(uint32, tag = "10")]
+    pub path: u32,
+    /// How many network paths it has, 1 to 4. Unset: as many as `path` needs.
+    #[prost(uint32, tag = "11")]
+    pub paths: u32,
 }
 /// What the listening node answers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -132,6 +139,10 @@ pub struct Beat {
     /// What the sender says of itself.
     #[prost(message, optional, tag = "4")]
     pub report: ::core::option::Option<super::super::types::v1::NodeReport>,
+    /// The sender's wall clock in milliseconds since 1970. Only in the one beat that answers a connection test, which
+    /// compares the two clocks; nothing else reads it. Unset everywhere else, and by versions that do not know it.
+    #[prost(uint64, optional, tag = "5")]
+    pub unix_ms: ::core::option::Option<u64>,
 }
 /// A connection test.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -139,7 +150,7 @@ pub struct TestRequest {}
 /// One step of a connection test.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TestResponse {
-    /// The step: address, name, tcp, tls, trust, key, role, timing, version, project.
+    /// The step: address, name, tcp, tls, trust, key, role, timing, version, clock, project.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     /// How it ended.
@@ -151,9 +162,15 @@ pub struct TestResponse {
     /// How to mend it; empty when there is nothing to mend.
     #[prost(string, tag = "4")]
     pub hint: ::prost::alloc::string::String,
-    /// How long it took.
+    /// How long it took, and for a failed step how long it waited.
     #[prost(message, optional, tag = "5")]
     pub took: ::core::option::Option<::prost_types::Duration>,
+    /// What is wrong, for machines and for the manual; empty when nothing is.
+    #[prost(string, tag = "6")]
+    pub code: ::prost::alloc::string::String,
+    /// The address that is tried. Steps of one address come together.
+    #[prost(string, tag = "7")]
+    pub address: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `TestResponse`.
 pub mod test_response {
@@ -177,7 +194,7 @@ pub mod test_response {
         Passed = 1,
         /// It works, but.
         Warned = 2,
-        /// It does not work; later steps are not tried.
+        /// It does not work; steps that rest on it are not tried.
         Failed = 3,
         /// Not tried, because an earlier step failed.
         Skipped = 4,
@@ -297,9 +314,17 @@ pub mod heartbeat_service_client {
         /// The order of frames is fixed: Hello, Challenge, ClientProof, ServerProof, then Beats in both directions.
         /// A peer that has proved the key but does not fit (role, mode, timing) still exchanges beats.
         ///
+        /// Who may call: anybody who reaches the port; nobody is believed before the proof of the pre-shared key.
+        /// Guarantees: the dialling node proves first; before its proof it changes nothing and learns nothing but this node's
+        /// identity, role and mode. A connection without a proof after 5 s is closed without a word. Beats are state, not
+        /// commands: each replaces the one before, so that a lost one does no harm. A `test_only` caller gets one beat and
+        /// changes nothing.
+        /// Unset: a message without its frame, and an unset field that is not said to mean something when unset, is refused.
         /// Errors: UNAUTHENTICATED (one answer for every cause, unless the caller has shown that it knows the key; then
-        /// google.rpc.ErrorInfo has the reason), DEADLINE_EXCEEDED (no proof within 5 s), INVALID_ARGUMENT (a frame out of
-        /// order or out of bounds), UNAVAILABLE (the node stops).
+        /// google.rpc.ErrorInfo has the reason), INVALID_ARGUMENT (a frame out of order or out of bounds), DEADLINE_EXCEEDED
+        /// (proved, but no beat for a minute, or for four of the peer's takeover times if that is longer), ABORTED (this node
+        /// has closed the session, for example for a newer one), FAILED_PRECONDITION (a second session on one connection),
+        /// UNAVAILABLE (the node stops, or its system gives no random bytes).
         pub async fn session(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SessionRequest>,
@@ -353,9 +378,17 @@ pub mod heartbeat_service_server {
         /// The order of frames is fixed: Hello, Challenge, ClientProof, ServerProof, then Beats in both directions.
         /// A peer that has proved the key but does not fit (role, mode, timing) still exchanges beats.
         ///
+        /// Who may call: anybody who reaches the port; nobody is believed before the proof of the pre-shared key.
+        /// Guarantees: the dialling node proves first; before its proof it changes nothing and learns nothing but this node's
+        /// identity, role and mode. A connection without a proof after 5 s is closed without a word. Beats are state, not
+        /// commands: each replaces the one before, so that a lost one does no harm. A `test_only` caller gets one beat and
+        /// changes nothing.
+        /// Unset: a message without its frame, and an unset field that is not said to mean something when unset, is refused.
         /// Errors: UNAUTHENTICATED (one answer for every cause, unless the caller has shown that it knows the key; then
-        /// google.rpc.ErrorInfo has the reason), DEADLINE_EXCEEDED (no proof within 5 s), INVALID_ARGUMENT (a frame out of
-        /// order or out of bounds), UNAVAILABLE (the node stops).
+        /// google.rpc.ErrorInfo has the reason), INVALID_ARGUMENT (a frame out of order or out of bounds), DEADLINE_EXCEEDED
+        /// (proved, but no beat for a minute, or for four of the peer's takeover times if that is longer), ABORTED (this node
+        /// has closed the session, for example for a newer one), FAILED_PRECONDITION (a second session on one connection),
+        /// UNAVAILABLE (the node stops, or its system gives no random bytes).
         async fn session(
             &self,
             request: tonic::Request<tonic::Streaming<super::SessionRequest>>,
@@ -609,9 +642,13 @@ pub mod connection_test_service_client {
             self
         }
         /// Test dials the configured address afresh, without joining the pair, and streams each step as it ends.
-        /// May be called by whoever may open the unix socket. A failed step is part of the stream, not an error of the call.
         ///
-        /// Errors: FAILED_PRECONDITION (the node has no address to dial).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: nothing about the pair changes. Every step is told, also those that were not tried. A failed step is part
+        /// of the stream, not an error of the call. A caller that leaves ends the test.
+        /// Unset: the request has no fields.
+        /// Errors: FAILED_PRECONDITION (the node has no address to dial), DEADLINE_EXCEEDED (longer than a minute),
+        /// UNAVAILABLE (with the services apart: the process with the driver is away).
         pub async fn test(
             &mut self,
             request: impl tonic::IntoRequest<super::TestRequest>,
@@ -660,9 +697,13 @@ pub mod connection_test_service_server {
             + std::marker::Send
             + 'static;
         /// Test dials the configured address afresh, without joining the pair, and streams each step as it ends.
-        /// May be called by whoever may open the unix socket. A failed step is part of the stream, not an error of the call.
         ///
-        /// Errors: FAILED_PRECONDITION (the node has no address to dial).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: nothing about the pair changes. Every step is told, also those that were not tried. A failed step is part
+        /// of the stream, not an error of the call. A caller that leaves ends the test.
+        /// Unset: the request has no fields.
+        /// Errors: FAILED_PRECONDITION (the node has no address to dial), DEADLINE_EXCEEDED (longer than a minute),
+        /// UNAVAILABLE (with the services apart: the process with the driver is away).
         async fn test(
             &self,
             request: tonic::Request<super::TestRequest>,

@@ -285,15 +285,17 @@ pub mod plugin_supervisor_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// FollowDuty carries the standing order to the supervisor and its reports back. The newest order replaces the one
-        /// before. When the stream breaks, nothing is stopped by that alone: the duty lease runs out by itself.
-        /// One caller at a time: a second stream ends the first with ABORTED.
+        /// FollowDuty carries the standing order to the supervisor and its reports back.
         ///
-        /// Every stream begins with the current truth: what was last reported of the epoch under way, the preflight and the
-        /// summary, then KIND_STANDING. A caller that gave an order on an earlier stream learns from it what became of the order.
-        /// A caller whose process has died (and only such a one) is not waited for: its plugins are killed at once.
-        ///
-        /// Errors: INVALID_ARGUMENT (an order that breaks a rule), RESOURCE_EXHAUSTED (the caller does not read),
+        /// Who may call: the node's own services: whoever may open the supervisor's unix socket. One caller at a time: a second
+        /// stream ends the first.
+        /// Guarantees: the newest order replaces the one before. When the stream breaks, nothing is stopped by that alone: the
+        /// duty lease runs out by itself. Every stream begins with the current truth: what was last reported of the epoch under
+        /// way, the preflight and the summary, then KIND_STANDING. A caller that gave an order on an earlier stream learns from
+        /// it what became of the order. The stream of a caller that leaves 64 reports unread ends. A caller whose process has
+        /// died (and only such a one) is not waited for: its plugins are killed at once.
+        /// Unset: before the first order nothing is changed; an unset `order` is refused.
+        /// Errors: INVALID_ARGUMENT (an order that breaks a rule), ABORTED (another caller follows),
         /// UNAVAILABLE (the supervisor is stopping).
         pub async fn follow_duty(
             &mut self,
@@ -345,15 +347,17 @@ pub mod plugin_supervisor_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// FollowDuty carries the standing order to the supervisor and its reports back. The newest order replaces the one
-        /// before. When the stream breaks, nothing is stopped by that alone: the duty lease runs out by itself.
-        /// One caller at a time: a second stream ends the first with ABORTED.
+        /// FollowDuty carries the standing order to the supervisor and its reports back.
         ///
-        /// Every stream begins with the current truth: what was last reported of the epoch under way, the preflight and the
-        /// summary, then KIND_STANDING. A caller that gave an order on an earlier stream learns from it what became of the order.
-        /// A caller whose process has died (and only such a one) is not waited for: its plugins are killed at once.
-        ///
-        /// Errors: INVALID_ARGUMENT (an order that breaks a rule), RESOURCE_EXHAUSTED (the caller does not read),
+        /// Who may call: the node's own services: whoever may open the supervisor's unix socket. One caller at a time: a second
+        /// stream ends the first.
+        /// Guarantees: the newest order replaces the one before. When the stream breaks, nothing is stopped by that alone: the
+        /// duty lease runs out by itself. Every stream begins with the current truth: what was last reported of the epoch under
+        /// way, the preflight and the summary, then KIND_STANDING. A caller that gave an order on an earlier stream learns from
+        /// it what became of the order. The stream of a caller that leaves 64 reports unread ends. A caller whose process has
+        /// died (and only such a one) is not waited for: its plugins are killed at once.
+        /// Unset: before the first order nothing is changed; an unset `order` is refused.
+        /// Errors: INVALID_ARGUMENT (an order that breaks a rule), ABORTED (another caller follows),
         /// UNAVAILABLE (the supervisor is stopping).
         async fn follow_duty(
             &self,

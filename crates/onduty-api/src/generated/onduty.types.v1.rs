@@ -175,10 +175,10 @@ pub struct NodeReport {
     /// At most 64 plugins.
     #[prost(message, repeated, tag = "16")]
     pub plugins: ::prost::alloc::vec::Vec<PluginSummary>,
-    /// Whose parity its epochs have: even as those of the primary, or odd as those of the secondary. A change of the role
-    /// leaves it as it is.
-    #[prost(enumeration = "Role", tag = "17")]
-    pub epoch_parity: i32,
+    /// Grows with every change of the report in one run of the node; two with the same number say the same. Over two network
+    /// paths an older report may arrive after a newer one: the lower number is then ignored. Unset: 0, no order is told.
+    #[prost(uint64, tag = "17")]
+    pub revision: u64,
 }
 /// The configured part a node plays in its pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

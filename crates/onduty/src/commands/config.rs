@@ -1,10 +1,11 @@
 //! `onduty config check|show`: what is wrong with settings, what they mean, and where each value comes from.
 
+use failover_core::EventCode;
 use service_kit::settings::{Effective, forecast};
 
 use crate::cli::ConfigArgs;
 use crate::failure::Failure;
-use crate::output::{self, Colour, paint};
+use crate::output::{self, Colour, coded, paint};
 use crate::{settings, tables, up};
 
 /// Checks, and says what it means for detection, takeover and stop.
@@ -19,6 +20,7 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
         return Ok(());
     }
     for warning in &loaded.warnings {
+        let warning = coded(warning, EventCode::UnsafeSetting.as_str());
         output::line(format!("{} {warning}", paint(Colour::Yellow, "warning:")));
     }
     output::line(paint(Colour::Green, "the settings can be used"));

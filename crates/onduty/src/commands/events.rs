@@ -8,7 +8,7 @@ use crate::cli::EventsArgs;
 use crate::commands::render;
 use crate::failure::Failure;
 use crate::node;
-use crate::output::{self, Colour, paint};
+use crate::output::{self, Colour, coded, paint};
 
 /// Prints the newest events, and with `--follow` each new one.
 pub(crate) async fn run(args: &EventsArgs) -> Result<(), Failure> {
@@ -18,13 +18,13 @@ pub(crate) async fn run(args: &EventsArgs) -> Result<(), Failure> {
             return Ok(());
         }
         let request = ListEventsRequest { after: args.after, limit: args.limit };
-        for event in client.list_events(request).await?.into_inner().events {
+        for event in client.list_events(node::question(request)).await?.into_inner().events {
             print(&event, args.data.json);
         }
         return Ok(());
     }
     let request = WatchEventsRequest { after: args.after, backlog: args.limit };
-    let mut events = client.watch_events(request).await?.into_inner();
+    let mut events = client.watch_events(node::question(request)).await?.into_inner();
     while let Some(answer) = events.message().await? {
         if let Some(event) = answer.event {
             print(&event, args.data.json);
@@ -53,6 +53,10 @@ fn print(event: &Event, json: bool) {
     }
     if !measured.is_empty() {
         line.push_str(&paint(Colour::Bold, &format!("  [{measured}]")));
+    }
+    // The codes of plain news have no page.
+    if matches!(event.severity(), Severity::Warn | Severity::Error | Severity::Critical) {
+        line = coded(&line, &event.code);
     }
     output::line(line);
 }

@@ -4,6 +4,7 @@
 //! business: a container must not be restarted because its neighbour is down.
 
 use onduty_api::wire::types::v1::NodeState;
+use service_kit::codes::Code;
 use service_kit::exit::Exit;
 
 use crate::cli::HealthArgs;
@@ -17,10 +18,10 @@ pub(crate) async fn run(args: &HealthArgs) -> Result<(), Failure> {
     let active = matches!(node.state(), NodeState::Active | NodeState::Standalone);
     let fitness = node.fitness.unwrap_or_default();
     if args.active && !active {
-        return Err(Failure::new(Exit::NotReady, "the node is not active"));
+        return Err(Failure::new(Exit::NotReady, "the node is not active").coded(Code::NotReady));
     }
     if !active && !fitness.fit {
-        return Err(Failure::new(Exit::NotReady, fitness.reason));
+        return Err(Failure::new(Exit::NotReady, fitness.reason).coded(Code::NotReady));
     }
     Ok(())
 }

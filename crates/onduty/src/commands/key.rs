@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use certificate_trust::{PairKey, write_key_file};
+use service_kit::codes::Code;
 
 use crate::failure::Failure;
 use crate::output;
@@ -13,14 +14,14 @@ pub(crate) fn generate(out: Option<&Path>, print: bool) -> Result<(), Failure> {
     let key = PairKey::generate().map_err(|error| Failure::failed(format!("making a key: {error}")))?;
     if let Some(path) = out {
         write_key_file(path, &key).map_err(|error| {
-            Failure::failed(if error.kind() == io::ErrorKind::AlreadyExists {
-                format!(
-                    "{} exists already, and a key is never overwritten; choose another name",
-                    path.display()
-                )
+            let path = path.display();
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                let why =
+                    format!("{path} exists already, and a key is never overwritten; choose another name");
+                Failure::failed(why).coded(Code::KeyFileExists)
             } else {
-                format!("writing {}: {error}", path.display())
-            })
+                Failure::failed(format!("writing {path}: {error}"))
+            }
         })?;
         if !print {
             output::line(format!(

@@ -23,13 +23,16 @@ async fn on(data: &DataArgs, reason: &str, duration: Duration) -> Result<(), Fai
     let mut client = FailoverServiceClient::new(node::connect(&data.node).await?);
     let duration = prost_types::Duration::try_from(duration).ok();
     let request = SetMaintenanceRequest { reason: reason.to_owned(), duration };
-    show(data, client.set_maintenance(request).await?.into_inner().maintenance);
+    show(data, client.set_maintenance(node::question(request)).await?.into_inner().maintenance);
     Ok(())
 }
 
 async fn off(data: &DataArgs) -> Result<(), Failure> {
     let mut client = FailoverServiceClient::new(node::connect(&data.node).await?);
-    show(data, client.clear_maintenance(ClearMaintenanceRequest {}).await?.into_inner().maintenance);
+    show(
+        data,
+        client.clear_maintenance(node::question(ClearMaintenanceRequest {})).await?.into_inner().maintenance,
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The commands that are neither `up` nor `demo`: most ask a node over its socket and print the answer.
 
 pub(crate) mod canary;
+pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod events;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use onduty_api::wire::events::v1::Event;
 use onduty_api::wire::failover::v1::{
-    LinkVerdict, NodeStatus, PeerStatus, PluginStatus, RedundancyWord, Warning,
+    LinkVerdict, NodeStatus, PathStatus, PeerStatus, PluginStatus, RedundancyWord, Warning,
 };
 use onduty_api::wire::types::v1::{
     Containment, Fitness, Maintenance, Mode, NodeIdentity, NodeReport, NodeState, Role, Severity,
@@ -254,6 +254,19 @@ fn peer(peer: &PeerStatus) -> Value {
         "round_trip_ms": millis(peer.round_trip.as_ref()),
         "silent_for_ms": millis(peer.silent_for.as_ref()),
         "takeover_in_ms": millis(peer.takeover_in.as_ref()),
+        "paths": peer.paths.iter().map(path).collect::<Vec<_>>(),
+    })
+}
+
+fn path(path: &PathStatus) -> Value {
+    json!({
+        "path": path.path,
+        "address": path.address,
+        "link": link(path.link()),
+        "link_reason": path.link_reason,
+        "link_since": path.link_since.as_ref().and_then(rfc3339),
+        "round_trip_ms": millis(path.round_trip.as_ref()),
+        "lost": path.lost,
     })
 }
 

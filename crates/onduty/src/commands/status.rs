@@ -17,7 +17,8 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut client = FailoverServiceClient::new(node::connect(&args.data.node).await?);
-    let mut statuses = client.watch_status(WatchStatusRequest { heartbeat: None }).await?.into_inner();
+    let mut statuses =
+        client.watch_status(node::question(WatchStatusRequest { heartbeat: None })).await?.into_inner();
     let in_place = !args.data.json && std::io::stdout().is_terminal();
     while let Some(answer) = statuses.message().await? {
         if in_place {
@@ -37,7 +38,7 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<(), Failure> {
 /// The status of the node that the arguments mean.
 pub(crate) async fn get(args: &NodeArgs) -> Result<NodeStatus, Failure> {
     let mut client = FailoverServiceClient::new(node::connect(args).await?);
-    let answer = client.get_status(GetStatusRequest {}).await?.into_inner();
+    let answer = client.get_status(node::question(GetStatusRequest {})).await?.into_inner();
     answer.status.ok_or_else(|| Failure::failed("the node's answer has no status in it"))
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use onduty_api::wire::failover::v1::{LinkVerdict, NodeStatus, PeerStatus, RedundancyWord};
+use onduty_api::wire::failover::v1::{LinkVerdict, NodeStatus, PathStatus, PeerStatus, RedundancyWord};
 use onduty_api::wire::types::v1::{Mode, NodeReport, Severity};
 
 use crate::commands::{plugins, render};
-use crate::output::{Colour, paint, span};
+use crate::output::{Colour, coded, paint, span};
 
 /// The whole picture.
 pub(crate) fn status(status: &NodeStatus) -> String {
@@ -43,7 +43,7 @@ pub(crate) fn status(status: &NodeStatus) -> String {
             format!(
                 "{} {}",
                 paint(colour, &format!("{}:", render::severity(warning.severity()))),
-                warning.sentence
+                coded(&warning.sentence, &warning.code)
             )
         }));
     }
@@ -113,6 +113,31 @@ fn peer(lines: &mut Vec<String>, status: &NodeStatus, peer: &PeerStatus) {
         link.push_str(&format!("; takes over in {}", span(render::seconds(due))));
     }
     lines.push(row("link", &link));
+    if peer.paths.len() > 1 {
+        lines.extend(peer.paths.iter().map(|one| path(status, one)));
+    }
+}
+
+/// One of several network paths.
+fn path(status: &NodeStatus, path: &PathStatus) -> String {
+    let verdict = path.link();
+    let for_ = span(render::seconds_between(path.link_since.as_ref(), status.at.as_ref()));
+    let colour = match verdict {
+        LinkVerdict::Established => Colour::Green,
+        _ if path.lost => Colour::Yellow,
+        _ => Colour::Red,
+    };
+    let mut text = format!("{} for {for_}", paint(colour, &render::link(verdict).replace('_', ", ")));
+    if !path.address.is_empty() {
+        text = format!("{}: {text}", path.address);
+    }
+    if let (LinkVerdict::Established, Some(round_trip)) = (verdict, &path.round_trip) {
+        text.push_str(&format!(", round trip {}", span(render::seconds(round_trip))));
+    }
+    if !path.link_reason.is_empty() {
+        text.push_str(&format!(": {}", path.link_reason));
+    }
+    row(&format!("path {}", path.path), &text)
 }
 
 fn timing(node: &NodeReport) -> String {

@@ -11,7 +11,7 @@ use crate::{node, output};
 /// Asks for the stop; returns when it has begun.
 pub(crate) async fn run(args: &StopArgs) -> Result<(), Failure> {
     let mut client = FailoverServiceClient::new(node::connect(&args.data.node).await?);
-    let answer = client.stop(StopRequest { keep_duty: args.no_handover }).await?.into_inner();
+    let answer = client.stop(node::question(StopRequest { keep_duty: args.no_handover })).await?.into_inner();
     if args.data.json {
         output::json(&json!({ "sentence": answer.sentence }));
     } else {

@@ -11,7 +11,8 @@ use crate::{node, output};
 /// Takes it.
 pub(crate) async fn run(args: &DataArgs) -> Result<(), Failure> {
     let mut client = FailoverServiceClient::new(node::connect(&args.node).await?);
-    let answer = client.take_over(TakeOverRequest { request_id: String::new() }).await?.into_inner();
+    let answer =
+        client.take_over(node::question(TakeOverRequest { request_id: String::new() })).await?.into_inner();
     if args.json {
         output::json(&json!({ "sentence": answer.sentence }));
     } else {

@@ -1,9 +1,10 @@
 //! `serve heartbeat-server` and `serve heartbeat-client`: the driver, the journal and both ends of the link that the mode
 //! needs, with the supervisor in another process.
 //!
-//! Before the port opens, nothing of an earlier run may live: either a supervisor answers, which has ended leftovers before
-//! it opened its socket, or none runs, and they are ended here under the lock that a starting supervisor waits for. The
-//! port itself may still be held by those who show the tombstone of the run before; while they do, it cannot be opened.
+//! Before the port opens, nothing of an earlier run may live: either a supervisor says that nothing of a driver before this
+//! one does, or none runs, and leftovers are ended here under the lock that a starting supervisor waits for. The
+//! port itself may still be held by those who show the tombstone of the run before; while they do, it cannot be opened. And
+//! there must be a certificate to show: the first bundle of certificate-trust is waited for.
 
 use std::io;
 use std::net::TcpListener;
@@ -18,7 +19,6 @@ use plugin_supervisor::{Sight, apart, sight};
 use service_kit::descriptor;
 use service_kit::ports::duty_ports;
 use service_kit::settings::Loaded;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ use super::{HEARTBEAT, SUPERVISOR};
 use crate::failure::Failure;
 use crate::up::data_dir::{DataDir, Part};
 use crate::up::running::{self, Services};
+use crate::up::trust::{self, Trust};
 use crate::up::{self, Prepared, link, pieces};
 
 /// Between two looks at what another process does.
@@ -42,31 +43,38 @@ pub(super) fn run(loaded: Loaded) -> Result<ExitCode, Failure> {
 async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
     let signals = running::listen()?;
     let (journal, journal_thread) = pieces::open_journal(&prepared)?;
+    let mut trust = trust::elsewhere(&prepared.data_dir, &journal);
     let starting = async {
         end_leftovers(&prepared, &journal).await?;
+        // Without a key there is no link, and so nothing to show to anybody.
+        if prepared.keys.is_some() {
+            trust.first().await?;
+        }
         open_port(&prepared).await
     };
     let listener = tokio::select! {
         () = signals.stop.cancelled() => return Ok(ExitCode::SUCCESS),
         listener = starting => listener?,
     };
-    let services = build(&prepared, &journal, listener)?;
+    let services = build(&prepared, &journal, listener, trust)?;
     // No part of a node changes its mode: `mode::settings` refuses it.
     running::attend(&prepared, services, signals, journal, journal_thread)
         .await
         .map(|_stopped| ExitCode::SUCCESS)
 }
 
-/// Returns when nothing of an earlier run lives.
+/// Returns when nothing of an earlier run lives: a supervisor says so, or there is none and it is ended here.
 async fn end_leftovers(prepared: &Prepared, journal: &JournalHandle) -> Result<(), Failure> {
     let run_dir = prepared.data_dir.run();
+    let lender = run_dir.join(apart::LISTENER_SOCKET);
     loop {
         if let Some(_held) =
             prepared.data_dir.idle(SUPERVISOR).filter(|_held| sight(&run_dir) != Sight::Elsewhere)
         {
             return pieces::clear_leftovers(&run_dir, journal);
         }
-        if UnixStream::connect(run_dir.join(apart::SOCKET)).await.is_ok() {
+        // One that stands still says nothing, although its socket takes connections.
+        if descriptor::release(&lender).await.is_ok_and(|free| free) {
             return Ok(());
         }
         sleep(PAUSE).await;
@@ -94,14 +102,17 @@ async fn open_port(prepared: &Prepared) -> Result<TcpListener, Failure> {
 async fn ask_for_port(lender: &Path) {
     match descriptor::release(lender).await {
         Ok(true) => {}
-        Ok(false) => {
-            tracing::warn!("the plugin supervisor does not let the port go: another driver follows it")
-        }
+        Ok(false) => tracing::debug!("the plugin supervisor does not let the port go yet"),
         Err(error) => tracing::debug!(%error, "asking the plugin supervisor for the port"),
     }
 }
 
-fn build(prepared: &Prepared, journal: &JournalHandle, listener: TcpListener) -> Result<Services, Failure> {
+fn build(
+    prepared: &Prepared,
+    journal: &JournalHandle,
+    listener: TcpListener,
+    trust: Trust,
+) -> Result<Services, Failure> {
     let (driver_port, supervisor_port) = duty_ports();
     let (duty, handles) = pieces::driver(prepared, journal, driver_port)?;
     // Without a key there is no link, and nobody to show a tombstone to.
@@ -115,11 +126,12 @@ fn build(prepared: &Prepared, journal: &JournalHandle, listener: TcpListener) ->
         port: supervisor_port,
         clock: prepared.clock.clone(),
     });
-    let link = link::build(prepared, listener, handles.link.clone())?;
-    let management = pieces::operators(prepared, journal, true, &handles, plugins, link.test.clone())?;
+    let link = link::build(prepared, &trust, listener, handles.link.clone())?;
+    let management = pieces::operators(prepared, journal, &trust, &handles, plugins, link.test.clone())?;
     let plugins_stop = CancellationToken::new();
     let plugins = Box::pin(follower.run(plugins_stop.clone()));
-    Ok(Services { duty, handles, plugins, plugins_stop, link, management })
+    let thread = pieces::duty_thread()?;
+    Ok(Services { thread, duty, handles, plugins, plugins_stop, link, trust, management })
 }
 
 /// When the supervisor is dead, its lock is free; then its leftovers are ended here, as at a start.

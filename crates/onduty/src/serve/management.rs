@@ -1,8 +1,9 @@
-//! `serve management`: the operators' socket, in front of the process that has the driver. It holds nothing: killed and
+//! `serve management`: the operators' socket, in front of the processes that have the driver and the certificates. It holds nothing: killed and
 //! started again it serves as before.
 
 use std::process::ExitCode;
 
+use certificate_trust::service::SOCKET;
 use management::forward;
 use service_kit::settings::Loaded;
 
@@ -19,7 +20,7 @@ pub(super) fn run(loaded: &Loaded) -> Result<ExitCode, Failure> {
 
 async fn serve(data_dir: &DataDir) -> Result<ExitCode, Failure> {
     let signals = running::listen()?;
-    let forwarder = forward::build(&data_dir.socket(), &data_dir.duty_socket())
+    let forwarder = forward::build(&data_dir.socket(), &data_dir.duty_socket(), &data_dir.run().join(SOCKET))
         .map_err(|error| Failure::failed(with_causes(&error)))?;
     running::ready();
     let served = forwarder.run(signals.stop).await;

@@ -3,18 +3,23 @@
 //!
 //! ```text
 //!   onduty.sock ◄─ management ─► run/duty.sock ◄─ heartbeat-server or heartbeat-client (by mode): driver, link, journal
-//!                                                   │ FollowDuty            │ listening socket
-//!                                  run/plugin-supervisor.sock        run/listener.sock
-//!                                                   └──── plugin-supervisor ┘ ─► guard ─► plugins
+//!                     │                             │ FollowDuty            │ listening socket,    │ WatchBundle
+//!                     │                             │                       │ a line to the guard  │
+//!                     │            run/plugin-supervisor.sock        run/listener.sock             │
+//!                     │                             └──── plugin-supervisor ┘ ─► guard ─► plugins  │
+//!                     └───────────────────────────► run/certificate-trust.sock ◄───────────────────┘
+//!                                                     └─ certificate-trust ─► PKI folders
 //! ```
 //!
 //! What each one's death does: the heartbeat's ends the plugins at once and leaves a tombstone; the supervisor's ends them
-//! through the guard, and the node waits for the next supervisor to say that they are gone; management's does nothing.
-//! The trust service is refused: nobody could ask it anything before its proto exists.
+//! through the guard, which tells the heartbeat; management's does nothing, and certificate-trust's neither: the last
+//! bundle stays in force, and only a heartbeat that starts waits for its first one. One that stands still loses the
+//! plugins to the lease, and whoever else lives gives the duty away.
 
 mod heartbeat;
 mod management;
 mod supervisor;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -28,17 +33,13 @@ use crate::up;
 const SUPERVISOR: &str = "plugin-supervisor";
 /// The heartbeat's part; both heartbeat services are the same part.
 const HEARTBEAT: &str = "heartbeat";
+/// The certificates.
+const TRUST: &str = "certificate-trust";
 /// The operators' socket.
 const MANAGEMENT: &str = "management";
 
 /// Runs the service until it is stopped.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
-    if args.service == ServiceName::CertificateTrust {
-        return Err(Failure::usage(
-            "`serve certificate-trust` is not in this version: no other service asks it anything yet; the heartbeat's \
-             process reads the certificate folders itself",
-        ));
-    }
     let (loaded, _log) = up::load(&args.settings)?;
     let mode = loaded.settings.redundancy.mode;
     match args.service {
@@ -47,7 +48,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
             heartbeat::run(loaded)
         }
         ServiceName::PluginSupervisor => supervisor::run(&loaded),
-        ServiceName::Management | ServiceName::CertificateTrust => management::run(&loaded),
+        ServiceName::Management => management::run(&loaded),
+        ServiceName::CertificateTrust => trust::run(&loaded),
     }
 }
 
@@ -60,17 +62,10 @@ fn fits(service: ServiceName, mode: Mode) -> Result<(), Failure> {
     if service == right {
         return Ok(());
     }
-    let name = |service: ServiceName| match service {
-        ServiceName::HeartbeatClient => "heartbeat-client",
-        ServiceName::HeartbeatServer
-        | ServiceName::PluginSupervisor
-        | ServiceName::Management
-        | ServiceName::CertificateTrust => "heartbeat-server",
-    };
     Err(Failure::settings(format!(
         "`redundancy.mode` is {mode}: its service is `onduty serve {}`, not {}",
-        name(right),
-        name(service)
+        right.name(),
+        service.name()
     )))
 }
 

@@ -17,10 +17,11 @@ use crate::failure::Failure;
 use crate::up::data_dir::{DataDir, Part};
 use crate::up::{self, pieces, running, with_causes};
 
+// Together with what the service itself needs (a second), these are part of the stop budget that `config check` prints.
 /// What an orderly stop of the plugins may take beyond their own limits.
 const STOP_SLACK: Duration = Duration::from_secs(2);
 /// How long the supervisor may take to end after the last plugin.
-const GOODBYE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs the service until it is stopped.
 pub(super) fn run(loaded: &Loaded) -> Result<ExitCode, Failure> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use service_kit::codes::Code;
 
 use crate::failure::Failure;
 
@@ -48,6 +49,7 @@ impl DataDir {
                 "the data directory {} (`node.data_dir`) {what}: {error}",
                 path.display()
             ))
+            .coded(Code::DataDirUnusable)
         };
         let make = |folder: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         make(path)
@@ -60,6 +62,7 @@ impl DataDir {
                     "another {who} runs with the data directory {}; each node needs its own (`node.data_dir`)",
                     path.display()
                 ))
+                .coded(Code::DataDirInUse)
             } else {
                 wrong("cannot be locked", &errno)
             }

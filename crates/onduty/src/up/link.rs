@@ -3,18 +3,19 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use certificate_trust::{Acceptor, Connector, PairKeys, PkiStore, TrustMode};
+use certificate_trust::{Acceptor, Connector, PairKeys, TrustMode};
 use duty::LinkHandle;
 use failover_core::Mode;
 use heartbeat_client::{Client, TokioNetwork};
 use heartbeat_server::Server;
 use management::{ConnectionTest, NoAddress};
-use service_kit::settings::{ChannelBindingMode, NodeSettings, PeerAddress, Trust};
+use service_kit::codes::Code;
+use service_kit::settings::{ChannelBindingMode, NodeSettings, PeerAddress, PeerAddresses, Trust};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::up::{Prepared, with_causes};
+use crate::up::{Prepared, trust};
 
 /// Both ends, and the function that tries the link.
 pub(crate) struct Link {
@@ -24,7 +25,12 @@ pub(crate) struct Link {
 }
 
 /// Makes the ends that the settings ask for. A node without a key (mode `deactivated`) has none.
-pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle) -> Result<Link, Failure> {
+pub(crate) fn build(
+    prepared: &Prepared,
+    trust: &trust::Trust,
+    listener: TcpListener,
+    link: LinkHandle,
+) -> Result<Link, Failure> {
     let redundancy = &prepared.loaded.settings.redundancy;
     let Some(keys) = &prepared.keys else {
         return Ok(Link {
@@ -33,16 +39,20 @@ pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle
             test: no_test("this node has no key, and so no link"),
         });
     };
-    let server = Some(server(prepared, listener, Arc::clone(keys), link.clone())?);
+    let server = Some(server(prepared, trust, listener, Arc::clone(keys), link.clone())?);
     // One file may serve both nodes: then the primary finds its own address here, and there is nothing to look for.
     let dials = redundancy.mode == Mode::Secondary;
     let settings = &prepared.loaded.settings;
-    let own = |address: &PeerAddress| leads_home(settings, address, &prepared.own_names());
-    match redundancy.secondary.address.clone().filter(|address| dials || !own(address)) {
-        Some(address) => {
-            let (client, test) = client(prepared, address, Arc::clone(keys), link)?;
+    let names = prepared.own_names();
+    let is_peer = |addresses: &PeerAddresses| dials || leads_home(settings, addresses, &names).is_none();
+    match redundancy.secondary.address.clone().filter(is_peer) {
+        Some(addresses) => {
+            let (client, test) = client(prepared, trust, addresses, Arc::clone(keys), link)?;
             // Two primaries would never hear of each other if both only listened.
-            let client = if dials { client } else { client.as_check(prepared.own.fingerprint()) };
+            let client = match trust.own().filter(|_| !dials) {
+                Some(own) => client.as_check(own),
+                None => client,
+            };
             Ok(Link { server, client: Some(client), test })
         }
         None => {
@@ -52,16 +62,24 @@ pub(crate) fn build(prepared: &Prepared, listener: TcpListener, link: LinkHandle
     }
 }
 
-/// Whether the address is this node's own; `names` are its names and addresses.
-pub(crate) fn leads_home(settings: &NodeSettings, address: &PeerAddress, names: &[String]) -> bool {
-    let host = address.host();
-    address.port() == settings.node.listen.port() && (host == "localhost" || names.contains(&host))
+/// The first of the addresses that is this node's own; `names` are its names and addresses.
+pub(crate) fn leads_home<'a>(
+    settings: &NodeSettings,
+    addresses: &'a PeerAddresses,
+    names: &[String],
+) -> Option<&'a PeerAddress> {
+    let home = |address: &&PeerAddress| {
+        let host = address.host();
+        address.port() == settings.node.listen.port() && (host == "localhost" || names.contains(&host))
+    };
+    addresses.all().iter().find(home)
 }
 
 /// Whose certificates a dial accepts, and whether the key is good enough for that.
 pub(crate) fn trust_mode(settings: &NodeSettings, keys: &PairKeys) -> Result<TrustMode, Failure> {
     let mode = match settings.redundancy.secondary.trust {
         Some(Trust::All) => TrustMode::All,
+        Some(Trust::System) => TrustMode::System,
         // The check of the settings asks a secondary for its trust; the strict one is the safe answer.
         Some(Trust::Store) | None => TrustMode::Store,
     };
@@ -70,7 +88,8 @@ pub(crate) fn trust_mode(settings: &NodeSettings, keys: &PairKeys) -> Result<Tru
         return Err(Failure::settings(
             "`redundancy.secondary.trust` is \"all\", which needs a generated key: a passphrase could be guessed from \
              what a false primary sees. Make one with `onduty key generate`, or use trust = \"store\"",
-        ));
+        )
+        .coded(Code::KeyUnusable));
     }
     Ok(mode)
 }
@@ -81,6 +100,7 @@ fn no_test(why: &'static str) -> ConnectionTest {
 
 fn server(
     prepared: &Prepared,
+    trust: &trust::Trust,
     listener: TcpListener,
     keys: Arc<PairKeys>,
     link: LinkHandle,
@@ -90,7 +110,7 @@ fn server(
         .map_err(|error| Failure::failed(format!("taking the port over: {error}")))?;
     let (server, _handle) = heartbeat_server::build(heartbeat_server::Options {
         listener,
-        acceptor: Acceptor::new(&prepared.own),
+        acceptor: Acceptor::watching(trust.bundles.clone()),
         keys,
         pair: redundancy.pair.clone(),
         channel_bound: redundancy.channel_binding == ChannelBindingMode::Required,
@@ -102,19 +122,23 @@ fn server(
 
 fn client(
     prepared: &Prepared,
-    address: PeerAddress,
+    trust: &trust::Trust,
+    addresses: PeerAddresses,
     keys: Arc<PairKeys>,
     link: LinkHandle,
 ) -> Result<(Client<TokioNetwork>, ConnectionTest), Failure> {
     let settings = &prepared.loaded.settings;
     let secondary = &settings.redundancy.secondary;
     let mode = trust_mode(settings, &keys)?;
-    let store = PkiStore::open(&prepared.data_dir.pki())
-        .map_err(|error| Failure::failed(format!("the certificate folders: {}", with_causes(&error))))?;
     let (client, handle) = heartbeat_client::build(heartbeat_client::Options {
         network: TokioNetwork,
-        address,
-        connector: Connector::new(mode, store, prepared.clock.clone()),
+        addresses,
+        connector: Connector::watching(
+            mode,
+            trust.bundles.clone(),
+            Arc::clone(&trust.keeper),
+            prepared.clock.clone(),
+        ),
         trusts_all: mode == TrustMode::All,
         keys,
         pair: settings.redundancy.pair.clone(),

@@ -9,6 +9,7 @@
 //! calls can be answered. Everything that can be wrong is found before that, and told with its own exit code.
 
 pub(crate) mod data_dir;
+pub(crate) mod duty_thread;
 pub(crate) mod link;
 pub(crate) mod mode;
 mod parts;
@@ -16,15 +17,18 @@ pub(crate) mod pieces;
 mod plugins;
 mod project;
 pub(crate) mod running;
+pub(crate) mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use certificate_trust::{KeySources, OwnIdentity, PairKeys};
+use certificate_trust::{KeySources, PairKeys, TrustFolders};
 use failover_core::{Identity, Mode, NodeName};
 use secrecy::SecretString;
 use service_kit::Clock;
+use service_kit::codes::Code;
 use service_kit::settings::{LoadOptions, Loaded, NodeSettings};
 use service_kit::telemetry::Log;
 
@@ -35,8 +39,11 @@ use crate::up::data_dir::{DataDir, Part};
 
 pub(crate) use data_dir::{PKI_DIR, RUN_DIR};
 
-/// Threads of the runtime: one for the link and the driver, one for everything else that comes up meanwhile.
-const WORKERS: usize = 2;
+/// Threads of the runtime, beside the duty's own: a peer's beat does not wait behind one stranger's handshake.
+const WORKERS: usize = 1;
+
+/// How long threads that wait may hold up the end.
+const LAST_THREADS: Duration = Duration::from_millis(200);
 
 /// Everything that is known before a runtime exists.
 pub(crate) struct Prepared {
@@ -45,7 +52,8 @@ pub(crate) struct Prepared {
     pub(crate) identity: Identity,
     /// In mode `deactivated` without a key there is no link.
     pub(crate) keys: Option<Arc<PairKeys>>,
-    own: OwnIdentity,
+    /// The certificates, where this process looks after them.
+    folders: Option<TrustFolders>,
     pub(crate) data_dir: DataDir,
     /// A damaged node id, and where it is kept now.
     old_node_id: Option<PathBuf>,
@@ -93,13 +101,16 @@ pub(crate) fn load(args: &UpArgs) -> Result<(Loaded, Log), Failure> {
 
 /// Runs a service to its end.
 pub(crate) fn block_on<T>(service: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("onduty")
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(format!("starting the runtime: {error}")))?
-        .block_on(service)
+        .map_err(|error| Failure::failed(format!("starting the runtime: {error}")))?;
+    let outcome = runtime.block_on(service);
+    // What still waits for a disk or a process is left behind: the stop has taken its time.
+    runtime.shutdown_timeout(LAST_THREADS);
+    outcome
 }
 
 /// Key, data directory, identity, certificate: whatever a person can have got wrong. A passphrase takes a moment here, where
@@ -113,14 +124,23 @@ pub(crate) fn prepare(loaded: Loaded, part: Part) -> Result<Prepared, Failure> {
         .map_err(|error| Failure::settings(error.to_string()))?;
     let found = service_kit::node_identity::open_or_create(data_dir.path(), name)
         .map_err(|error| Failure::failed(with_causes(&error)))?;
-    let own = OwnIdentity::open_or_create(&data_dir.pki(), &certificate_names(settings), clock.now().unix)
-        .map_err(|error| Failure::settings(format!("this node's certificate: {}", with_causes(&error))))?;
+    let folders = match part {
+        Part::All => {
+            let own = trust::own(settings, &data_dir, &clock)?;
+            Some(trust::folders(&loaded, &data_dir, own)?)
+        }
+        Part::One(_) => {
+            // Whoever reads the folders has used the library before its first handshake.
+            certificate_trust::warm_up();
+            None
+        }
+    };
     Ok(Prepared {
         identity: found.identity,
         loaded,
         clock,
         keys,
-        own,
+        folders,
         data_dir,
         old_node_id: found.kept_aside,
         reread: None,
@@ -141,7 +161,7 @@ pub(crate) fn keys(settings: &NodeSettings) -> Result<Option<Arc<PairKeys>>, Fai
     };
     PairKeys::load(sources)
         .map(|keys| Some(Arc::new(keys)))
-        .map_err(|error| Failure::settings(with_causes(&error)))
+        .map_err(|error| Failure::settings(with_causes(&error)).coded(Code::KeyUnusable))
 }
 
 /// What the node's own certificate is made for: its name, the host's, and every address of the machine, so that a

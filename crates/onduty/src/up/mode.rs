@@ -78,7 +78,7 @@ fn bear(options: &LoadOptions, before: Mode, mode: Mode, names: &[String]) -> Re
     }
     let redundancy = &loaded.settings.redundancy;
     let keys = keys(&loaded.settings).map_err(Failure::into_message)?;
-    let Some(address) = &redundancy.secondary.address else {
+    let Some(addresses) = &redundancy.secondary.address else {
         return if before == Mode::Secondary && mode == Mode::Primary {
             Err("`redundancy.secondary.address` is missing: until the other node has become the secondary, this one has to \
                  find it"
@@ -87,7 +87,9 @@ fn bear(options: &LoadOptions, before: Mode, mode: Mode, names: &[String]) -> Re
             Ok(())
         };
     };
-    if mode == Mode::Secondary && link::leads_home(&loaded.settings, address, names) {
+    if mode == Mode::Secondary
+        && let Some(address) = link::leads_home(&loaded.settings, addresses, names)
+    {
         return Err(format!(
             "`redundancy.secondary.address` is {address}, which is this node itself: mode secondary needs the other node's"
         ));

@@ -15,12 +15,15 @@ use management::ConnectionTest;
 use onduty_api::failover::PluginStatus;
 use plugin_supervisor::{Leftovers, Supervisor, SupervisorHandle};
 use service_kit::Clock;
+use service_kit::codes::Code;
 use service_kit::ports::{DriverPort, SupervisorPort};
 use service_kit::settings::{Loaded, NodeSettings};
 use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::up::data_dir::DataDir;
+use crate::up::duty_thread::DutyThread;
+use crate::up::trust::Trust;
 use crate::up::{Prepared, mode, plugins, project, with_causes};
 
 /// The journal of the node, and its thread.
@@ -32,6 +35,11 @@ pub(crate) fn open_journal(prepared: &Prepared) -> Result<(JournalHandle, Journa
         clock: Arc::new(move || clock.unix_millis()),
     })
     .map_err(|error| Failure::failed(with_causes(&error)))
+}
+
+/// The thread for driver and supervisor.
+pub(crate) fn duty_thread() -> Result<DutyThread, Failure> {
+    DutyThread::new().map_err(|error| Failure::failed(format!("starting the driver's runtime: {error}")))
 }
 
 /// The driver.
@@ -88,12 +96,14 @@ pub(crate) fn tombstone_for(settings: &NodeSettings) -> Duration {
 pub(crate) fn operators(
     prepared: &Prepared,
     journal: &JournalHandle,
-    behind_forwarder: bool,
+    trust: &Trust,
     handles: &DutyHandles,
     plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     connection_test: ConnectionTest,
 ) -> Result<management::Management, Failure> {
     let data_dir = &prepared.data_dir;
+    // Whoever has the certificates is the whole node; the parts of one are behind `serve management`.
+    let behind_forwarder = trust.certificates.is_none();
     management::build(management::Options {
         socket: if behind_forwarder { data_dir.duty_socket() } else { data_dir.socket() },
         behind_forwarder,
@@ -103,6 +113,8 @@ pub(crate) fn operators(
         connection_test,
         mode: mode::settings(prepared),
         started: prepared.clock.boot(),
+        certificates: trust.certificates.clone(),
+        trust_away: trust.away.clone(),
     })
     .map_err(|error| Failure::failed(with_causes(&error)))
 }
@@ -162,6 +174,7 @@ pub(crate) fn no_port(address: SocketAddr, error: &io::Error) -> Failure {
     } else {
         format!("the address {address} (`node.listen`) cannot be used: {error}")
     })
+    .coded(Code::PortUnusable)
 }
 
 /// Another descriptor of the listening socket, for the guard.

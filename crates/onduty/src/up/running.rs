@@ -1,8 +1,10 @@
 //! The services of a node, started in order, watched, and stopped in order.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use certificate_trust::Fingerprint;
 use duty::{DutyHandles, OperatorHandle, RunEnd};
 use failover_core::{EventCode, Input, Mode, Severity};
 use journal::{JournalHandle, JournalThread};
@@ -13,19 +15,25 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::up::duty_thread::DutyThread;
+use crate::up::trust::{self, Trust};
 use crate::up::{Ended, Prepared, link, mode, parts, pieces, with_causes};
 
-/// How long the services may take to end after the driver has.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long the services may take to end after the driver has, and then the supervisor. Part of the stop budget that
+/// `config check` prints.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the services around the driver are made of, in the order of their making.
 pub(crate) struct Services {
+    /// Where driver and `plugins` run.
+    pub(crate) thread: DutyThread,
     pub(crate) duty: duty::Duty,
     pub(crate) handles: DutyHandles,
     /// The supervisor, or what stands in its place; ends when `plugins_stop` is cancelled.
     pub(crate) plugins: Pin<Box<dyn Future<Output = ()> + Send>>,
     pub(crate) plugins_stop: CancellationToken,
     pub(crate) link: link::Link,
+    pub(crate) trust: Trust,
     pub(crate) management: management::Management,
 }
 
@@ -51,10 +59,11 @@ pub(crate) async fn attend(
     journal_thread: JournalThread,
 ) -> Result<Ended, Failure> {
     let operators = services.handles.operators.clone();
-    banner(prepared);
+    banner(prepared, services.trust.own());
     tell_new_identity(prepared, &journal);
     let _hurrying = tokio::spawn(hurry(signals.clone(), operators));
-    let _reloading = tokio::spawn(reload_certificate(prepared.own.clone()));
+    let Trust { bundles, keeper, .. } = &services.trust;
+    let _reloading = tokio::spawn(trust::on_hang_up(bundles.clone(), Arc::clone(keeper)));
     let end = serve(services, &signals).await;
     if let End::Driver(RunEnd::ChangeMode(mode)) = &end {
         keep(*mode, prepared, &journal).await;
@@ -72,11 +81,18 @@ fn build(prepared: &Prepared, journal: &JournalHandle) -> Result<Services, Failu
     let listener = pieces::bind(address).map_err(|error| pieces::no_port(address, &error))?;
     let (driver_port, supervisor_port) = duty_ports();
     let (duty, handles) = pieces::driver(prepared, journal, driver_port)?;
-    let (supervisor, supervised) = pieces::supervisor(loaded, data_dir, clock, supervisor_port)?;
+    let thread = pieces::duty_thread()?;
+    let (supervisor, supervised) = {
+        let _its_sockets = thread.enter();
+        pieces::supervisor(loaded, data_dir, clock, supervisor_port)?
+    };
     supervised.lend_listener(pieces::duplicate(&listener)?);
-    let link = link::build(prepared, listener, handles.link.clone())?;
+    let folders =
+        prepared.folders.as_ref().ok_or_else(|| Failure::failed("the certificates were not read"))?;
+    let trust = trust::here(folders, clock, journal);
+    let link = link::build(prepared, &trust, listener, handles.link.clone())?;
     let plugins = parts::plugin_statuses(supervised.statuses(), clock.clone());
-    let management = pieces::operators(prepared, journal, false, &handles, plugins, link.test.clone())?;
+    let management = pieces::operators(prepared, journal, &trust, &handles, plugins, link.test.clone())?;
     let plugins_stop = CancellationToken::new();
     let stop = plugins_stop.clone();
     let plugins = Box::pin(async move {
@@ -84,7 +100,7 @@ fn build(prepared: &Prepared, journal: &JournalHandle) -> Result<Services, Failu
             tracing::error!(%error, "the plugin supervisor");
         }
     });
-    Ok(Services { duty, handles, plugins, plugins_stop, link, management })
+    Ok(Services { thread, duty, handles, plugins, plugins_stop, link, trust, management })
 }
 
 /// The peer knows this node by the id that was lost: people should not have to find out by themselves.
@@ -100,7 +116,7 @@ fn tell_new_identity(prepared: &Prepared, journal: &JournalHandle) {
 }
 
 /// Tells a person who looks at the log what runs here.
-fn banner(prepared: &Prepared) {
+fn banner(prepared: &Prepared, own: Option<Fingerprint>) {
     let settings = &prepared.loaded.settings;
     tracing::info!(
         "onduty {} · node {} · {} · listens on {} · data in {} · certificate {}",
@@ -109,7 +125,7 @@ fn banner(prepared: &Prepared) {
         settings.redundancy.mode,
         settings.node.listen,
         prepared.data_dir.path().display(),
-        prepared.own.fingerprint(),
+        own.map_or_else(|| "none yet".to_owned(), |own| own.to_string()),
     );
     if let Some(address) = &settings.redundancy.secondary.address {
         tracing::info!("dials {address}");
@@ -129,7 +145,7 @@ enum End {
 
 /// Runs the services; the driver's end ends the others.
 async fn serve(services: Services, signals: &StopSignals) -> End {
-    let Services { duty, handles: _kept, plugins, plugins_stop, link, management } = services;
+    let Services { thread, duty, handles: _kept, plugins, plugins_stop, link, trust, management } = services;
     let rest = CancellationToken::new();
     let mut others: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
     link.spawn(&mut others, &rest);
@@ -137,8 +153,14 @@ async fn serve(services: Services, signals: &StopSignals) -> End {
     let _ = others.spawn(async move {
         ("the operators' socket", management.run(stop).await.map_err(|error| with_causes(&error)))
     });
-    let supervised = tokio::spawn(plugins);
-    let mut driver = tokio::spawn(duty.run(signals.stop.clone()));
+    let Trust { task, stop: trust_stop, .. } = trust;
+    let _ = others.spawn(async move { ("the certificates", task.await.map_err(|error| error.to_string())) });
+    let supervised = thread.spawn(plugins);
+    let mut driver = thread.spawn(duty.run(signals.stop.clone()));
+    let _running = match thread.start() {
+        Ok(running) => running,
+        Err(error) => return End::Broken(format!("starting the driver's thread: {error}")),
+    };
     ready();
     let end = tokio::select! {
         ended = &mut driver => driver_end(ended),
@@ -149,6 +171,7 @@ async fn serve(services: Services, signals: &StopSignals) -> End {
     }
     // The link says goodbye before the guard goes: until then the peer hears from us.
     rest.cancel();
+    trust_stop.cancel();
     let gone = timeout(GOODBYE, async { while others.join_next().await.is_some() {} }).await;
     if gone.is_err() {
         tracing::warn!("some services did not end in time");
@@ -221,22 +244,6 @@ async fn keep(mode: Mode, prepared: &Prepared, journal: &JournalHandle) {
 async fn hurry(signals: StopSignals, operators: OperatorHandle) {
     signals.hurry.cancelled().await;
     let _ = operators.ask(Input::StopRequested { handover: false }).await;
-}
-
-/// SIGHUP: new handshakes show the certificate that is in the folder now.
-async fn reload_certificate(own: certificate_trust::OwnIdentity) {
-    let Ok(mut hang_up) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
-        return;
-    };
-    while hang_up.recv().await.is_some() {
-        let own = own.clone();
-        match tokio::task::spawn_blocking(move || own.reload()).await {
-            Ok(Ok(true)) => tracing::info!("the certificate was read again, and is a new one"),
-            Ok(Ok(false)) => tracing::info!("the certificate was read again, and is the same"),
-            Ok(Err(error)) => tracing::error!("the certificate stays as it was: {}", with_causes(&error)),
-            Err(error) => tracing::error!(%error, "reading the certificate"),
-        }
-    }
 }
 
 /// The last entries are written, for a bounded time.

@@ -48,7 +48,10 @@ pub(super) enum Message {
     Dead { number: u64 },
     /// A process lends its listening socket.
     Lend { pid: Option<i32>, listener: OwnedFd, done: oneshot::Sender<bool> },
-    /// A process that is about to open the port asks for what a dead one has lent to be let go.
+    /// A process gives the guard a line to itself.
+    Line { pid: Option<i32>, line: OwnedFd, done: oneshot::Sender<bool> },
+    /// A process that is about to open the port, in the place of one that is dead, asks whether nothing lives, and for what the
+    /// dead one has lent to be let go.
     Release { done: oneshot::Sender<bool> },
     /// The tombstone was shown for as long as it may be.
     Shown { number: u64 },
@@ -158,8 +161,16 @@ impl Hub {
             Message::Lend { pid, listener, done } => {
                 let _ = done.send(self.borrow(pid, listener));
             }
+            Message::Line { pid, line, done } => {
+                let follows = self.follows(pid);
+                if follows {
+                    self.handle.lend_line(line);
+                }
+                let _ = done.send(follows);
+            }
             Message::Release { done } => {
-                let free = !matches!(self.driver, Driver::Follows(_));
+                // What still lives is being killed, because its driver is dead, or goes with its lease.
+                let free = !matches!(self.driver, Driver::Follows(_)) && self.truth.living().is_none();
                 if free {
                     self.let_go();
                 }
@@ -292,9 +303,13 @@ impl Hub {
 
     // ------------------------------------------------------------------------------------ the port
 
+    fn follows(&self, pid: Option<i32>) -> bool {
+        matches!(&self.driver, Driver::Follows(follower) if follower.pid == pid)
+    }
+
     /// Only of the driver that follows now: a dead one's listener would keep the port.
     fn borrow(&mut self, pid: Option<i32>, listener: OwnedFd) -> bool {
-        let follows = matches!(&self.driver, Driver::Follows(follower) if follower.pid == pid);
+        let follows = self.follows(pid);
         let Some(lent) = listener.try_clone().ok().filter(|_| follows) else { return false };
         self.handle.lend_listener(lent);
         self.listener = Some(listener);

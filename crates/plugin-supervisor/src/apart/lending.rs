@@ -1,9 +1,9 @@
-//! The second socket: takes the driver's listening socket, and lets go of one that a dead driver lent.
+//! The second socket: takes the driver's listening socket and its line to the guard, and lets go of what a dead driver lent.
 
 use std::io;
 use std::time::Duration;
 
-use service_kit::descriptor::{DONE, LEND, REFUSED, RELEASE, receive, send};
+use service_kit::descriptor::{DONE, LEND, LINE, REFUSED, RELEASE, receive, send};
 use service_kit::unix_socket::{Socket, check_caller};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +41,7 @@ async fn attend(stream: &UnixStream, hub: &mpsc::Sender<Message>) -> io::Result<
     let (done, answer) = oneshot::channel();
     let message = match receive(stream).await? {
         (LEND, Some(listener)) => Message::Lend { pid, listener, done },
+        (LINE, Some(line)) => Message::Line { pid, line, done },
         (RELEASE, None) => Message::Release { done },
         _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a word that makes no sense")),
     };

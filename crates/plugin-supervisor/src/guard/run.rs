@@ -5,7 +5,7 @@
 //!   SIGCHLD ─► reap, tell                                        │
 //!   timer ───► the lease's deadline                              ▼
 //!   shims ───► a program has begun                      kill, reap, until nothing lives
-//!                                                                │ manager dead
+//!   line ────► the driver ends an epoch itself                   │ manager dead
 //!                                                                ▼
 //!                                                       tombstone, then the end
 //! ```
@@ -18,11 +18,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use failover_core::BootTime;
+use failover_core::{BootTime, Epoch};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
+
+use service_kit::guard_line::{self, Heard, Word};
 
 use super::jobs::{Jobs, News};
 use super::kill::{Ending, cgroup_is_empty, is_first_process};
@@ -73,6 +75,12 @@ struct Guard {
     starts: VecDeque<Start>,
     events: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
     grave: Option<Grave>,
+    /// To the driver's process, when it is not the manager.
+    line: Option<OwnedFd>,
+    /// The highest epoch that had a lease.
+    newest: Option<u64>,
+    /// The epoch of which the driver is to hear that it is gone.
+    owed: Option<u64>,
     buffer: Vec<u8>,
 }
 
@@ -107,6 +115,9 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
         starts: VecDeque::new(),
         events: VecDeque::new(),
         grave: None,
+        line: None,
+        newest: None,
+        owed: None,
         buffer: Vec::new(),
     };
     guard.tell(&Event::Ready, None);
@@ -137,6 +148,7 @@ impl Guard {
             self.flush();
             self.wait()?;
             self.listen();
+            self.hear_driver();
         }
     }
 
@@ -147,9 +159,35 @@ impl Guard {
             return;
         }
         self.lease = None;
-        self.fired = Some(self.fired.map_or(lease.epoch, |fired| fired.max(lease.epoch)));
+        self.forbid(lease.epoch);
         self.end_everything();
         self.tell(&Event::Fired { epoch: lease.epoch }, None);
+    }
+
+    /// Nothing of this epoch runs again under this guard; the driver hears when nothing lives.
+    fn forbid(&mut self, epoch: u64) {
+        self.fired = self.fired.max(Some(epoch));
+        self.owed = self.owed.max(Some(epoch));
+    }
+
+    /// The driver ends an epoch past the manager, which may stand still. One that a newer lease has replaced is over already,
+    /// and what lives belongs to the newer one.
+    fn hear_driver(&mut self) {
+        while let Some(line) = &self.line {
+            match guard_line::hear(line) {
+                Heard::Word(Word::End(epoch)) => {
+                    if self.lease.is_none_or(|lease| lease.epoch <= epoch.0) {
+                        self.lease = None;
+                        self.forbid(epoch.0);
+                        self.end_everything();
+                        self.tell(&Event::Fired { epoch: epoch.0 }, None);
+                    }
+                }
+                Heard::Word(Word::Gone(_)) | Heard::Garbage => {}
+                Heard::Nothing => return,
+                Heard::Closed => self.line = None,
+            }
+        }
     }
 
     /// Kills at once; the answer comes when nothing lives.
@@ -174,6 +212,11 @@ impl Guard {
         }
         let tokens = std::mem::take(&mut ending.tokens);
         self.ending = None;
+        // Of a planned end the manager itself tells.
+        let tells = self.manager != Manager::Leaving;
+        if let (Some(epoch), Some(line), true) = (self.owed.take(), &self.line, tells) {
+            let _ = guard_line::say(line, Word::Gone(Epoch(epoch)));
+        }
         for token in tokens {
             self.tell(&Event::Empty { token }, None);
         }
@@ -213,6 +256,7 @@ impl Guard {
         if self.manager != Manager::Dead {
             fds.push(PollFd::new(&self.socket, interest));
         }
+        fds.extend(self.line.iter().map(|line| PollFd::new(line, PollFlags::IN)));
         fds.extend(self.jobs.shims().map(|shim| PollFd::new(shim, PollFlags::IN)));
         match rustix::event::poll(&mut fds, pause.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -247,6 +291,8 @@ impl Guard {
                     self.manager =
                         if self.manager == Manager::Leaving { Manager::Leaving } else { Manager::Dead };
                     self.lease = None;
+                    // Without a manager nothing starts again.
+                    self.owed = self.owed.max(self.newest);
                     self.end_everything();
                     return;
                 }
@@ -259,7 +305,9 @@ impl Guard {
     fn obey(&mut self, command: Command, passed: Vec<OwnedFd>) {
         match command {
             Command::Configure { cgroup } => self.jobs.cgroup = cgroup,
-            Command::Lease { epoch, hold_until } => self.renew(Lease { epoch, hold_until }),
+            Command::Lease { epoch, hold_until, confirm } => {
+                self.renew(Lease { epoch, hold_until }, confirm);
+            }
             Command::Start { job, epoch, spec } => {
                 if self.starts.len() >= WAITING_STARTS {
                     let why = format!("{WAITING_STARTS} starts are waiting already");
@@ -282,6 +330,7 @@ impl Guard {
                 self.tell(&Event::Buried { epoch }, None);
             }
             Command::Unbury => self.grave = None,
+            Command::Line => self.line = passed.into_iter().next(),
             Command::Leave => {
                 self.manager = Manager::Leaving;
                 self.lease = None;
@@ -290,7 +339,7 @@ impl Guard {
         }
     }
 
-    fn renew(&mut self, lease: Lease) {
+    fn renew(&mut self, lease: Lease, confirm: bool) {
         let Lease { epoch, hold_until } = lease;
         let newest = self.lease.map_or(0, |lease| lease.epoch);
         if self.fired.is_some_and(|fired| epoch <= fired) || epoch < newest {
@@ -306,7 +355,10 @@ impl Guard {
             }
         }
         self.lease = Some(lease);
-        self.tell(&Event::Held { epoch, hold_until }, None);
+        self.newest = self.newest.max(Some(epoch));
+        if confirm {
+            self.tell(&Event::Held { epoch, hold_until }, None);
+        }
     }
 
     fn tell_all(&mut self, news: News) {

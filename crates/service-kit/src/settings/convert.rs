@@ -22,6 +22,12 @@ impl NodeSettings {
             interval: redundancy.secondary.interval,
             timeout: redundancy.primary.timeout,
             takeover_after: redundancy.secondary.takeover_after,
+            paths: redundancy
+                .secondary
+                .address
+                .iter()
+                .flat_map(|address| address.all().iter().map(ToString::to_string))
+                .collect(),
             confirm_refusals: redundancy.secondary.takeover_confirm.0.is_some(),
             startup_wait: self.startup_wait(role),
             failback: redundancy.failback.mode,

@@ -222,22 +222,28 @@ fn refused(settings: &NodeSettings, silence: Duration) -> Fault {
     }
 }
 
-/// Stopping, and where the duty is handed over also the peer's start, which this node waits for; plus a second.
+/// What may hang at the end of a process, all of it together: the driver's margin and its last writes, the link, the
+/// supervisor, the journal, and the threads that are left.
+const LAST_STEPS: Duration = Duration::from_secs(6);
+
+/// Stopping, and where the duty is handed over also the peer's start, which this node waits for; plus the last steps.
 fn stop_budget(settings: &NodeSettings, paired: bool) -> (u64, String) {
     let stop = settings.stop_limit();
     let hands_over = paired && settings.redundancy.handover_on_stop;
     let handover = settings.takeover_after() * 2 + settings.start_limit();
-    let total = stop + if hands_over { handover } else { Duration::ZERO } + Duration::from_secs(1);
+    let total = stop + if hands_over { handover } else { Duration::ZERO } + LAST_STEPS;
     let seconds = total.as_secs() + u64::from(total.subsec_nanos() > 0);
     let stop = show_duration(stop);
     let why = if hands_over {
         format!(
-            "The plugins stop within {stop}, the other node has {} to take the duty and start its own, and a second is \
-             for the rest.",
-            show_duration(handover)
+            "The plugins stop within {stop}, the other node has {} to take the duty and start its own, and {} are for what \
+             may hang at the end.",
+            show_duration(handover),
+            show_duration(LAST_STEPS)
         )
     } else {
-        format!("The plugins stop within {stop}, and a second is for the rest.")
+        let last = show_duration(LAST_STEPS);
+        format!("The plugins stop within {stop}, and {last} are for what may hang at the end.")
     };
     (seconds, why)
 }

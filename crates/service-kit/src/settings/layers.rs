@@ -19,6 +19,7 @@ use super::problem::{Problem, Source};
 use super::productive;
 use super::schema;
 use super::value::quoted;
+use crate::codes::Code;
 
 /// A settings file larger than this is not one of ours.
 const LARGEST_FILE: usize = 1 << 20;
@@ -58,7 +59,8 @@ impl Layer {
     }
 
     fn refuse(&mut self, key: String, value: Option<String>, rule: impl Into<String>, source: Source) {
-        self.problems.push(Problem { key, value, rule: rule.into(), source });
+        let code = if key.is_empty() { Code::SettingsUnreadable } else { Code::BadValue };
+        self.problems.push(Problem { code, key, value, rule: rule.into(), source });
     }
 
     /// The settings file. `None`: there is none, which is not wrong.

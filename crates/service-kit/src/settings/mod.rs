@@ -10,6 +10,7 @@
 //!
 //! The rows of `schema.rs` are the one list of keys: loader, checker and `docs/configuration.md` go by it.
 
+mod address;
 mod convert;
 mod forecast;
 mod layers;
@@ -33,11 +34,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use address::{PeerAddress, PeerAddresses};
 pub use forecast::{Fault, Forecast, forecast};
 pub use node::{
     ArbitrationSettings, ChannelBindingMode, Confirm, ContainmentMode, DEFAULT_PORT, Failback, Flap,
-    LogFormat, LogSettings, Node, NodeSettings, PeerAddress, Primary, Profile, Redundancy, Secondary,
-    SupervisorSettings, Trust,
+    LogFormat, LogSettings, Node, NodeSettings, Primary, Profile, Redundancy, Secondary, SupervisorSettings,
+    Trust,
 };
 pub use plugin::{
     DEFAULT_STAYS_UP, MOST_PLUGINS, OnNewEpoch, OnUnconfirmed, PluginDefinition, PluginKind, Preflight,

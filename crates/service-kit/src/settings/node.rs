@@ -2,16 +2,15 @@
 //! `schema.rs`, from which `docs/configuration.md` is generated.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use failover_core::{Arbitration, FailbackMode, Mode, OnUnproved, Role};
-use figment::value::Value;
 
+use super::address::PeerAddresses;
 use super::plugin::PluginDefinition;
-use super::value::{Blank, Limits, Raw, Secret, Setting, choice, quoted, show_raw};
+use super::value::{Blank, Limits, Raw, Secret, Setting, choice, quoted};
 
 /// The port of a node when the address names none.
 pub const DEFAULT_PORT: u16 = 5001;
@@ -117,8 +116,8 @@ pub struct Primary {
 /// `[redundancy.secondary]`.
 #[derive(Clone, Debug)]
 pub struct Secondary {
-    /// The primary.
-    pub address: Option<PeerAddress>,
+    /// The primary, one address per network path.
+    pub address: Option<PeerAddresses>,
     /// Which certificates of the primary are accepted.
     pub trust: Option<Trust>,
     /// How often a heartbeat is sent.
@@ -239,8 +238,10 @@ pub enum ChannelBindingMode {
 pub enum Trust {
     /// Every certificate; the key proof still protects the pair.
     All,
-    /// Certificates trusted in the node's own store.
+    /// Certificates trusted in the node's own store, and what the authorities among them have signed.
     Store,
+    /// What an authority that the operating system trusts has signed.
+    System,
 }
 
 /// How plugins are contained; the levels are described in the documentation of the supervisor.
@@ -271,7 +272,7 @@ pub enum LogFormat {
 choice! { Mode { "primary" => Self::Primary, "secondary" => Self::Secondary, "deactivated" => Self::Deactivated } }
 choice! { Profile { "relaxed" => Self::Relaxed, "standard" => Self::Standard, "fast" => Self::Fast } }
 choice! { ChannelBindingMode { "required" => Self::Required, "off" => Self::Off } }
-choice! { Trust { "all" => Self::All, "store" => Self::Store } later { "system" } }
+choice! { Trust { "all" => Self::All, "store" => Self::Store, "system" => Self::System } }
 choice! { OnUnproved { "hold" => Self::Hold, "take_over" => Self::TakeOver } }
 choice! { FailbackMode { "automatic" => Self::Automatic, "manual" => Self::Manual } }
 choice! { Arbitration { "none" => Self::None } later { "etcd", "kubernetes", "fence" } }
@@ -308,108 +309,6 @@ impl Setting for Confirm {
 
     fn show(&self) -> Option<String> {
         self.0.map_or_else(|| Some(quoted("off")), |window| window.show())
-    }
-}
-
-/// Where the primary is reached: host and port out of an `https://` URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress {
-    host: url::Host<String>,
-    port: u16,
-}
-
-impl PeerAddress {
-    /// The host as name resolution wants it: an IPv6 address without brackets.
-    #[must_use]
-    pub fn host(&self) -> String {
-        match &self.host {
-            url::Host::Domain(name) => name.clone(),
-            url::Host::Ipv4(address) => address.to_string(),
-            url::Host::Ipv6(address) => address.to_string(),
-        }
-    }
-
-    /// The port.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl fmt::Display for PeerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}:{}", self.host, self.port)
-    }
-}
-
-impl std::str::FromStr for PeerAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let rule = |why: &str| format!("must be https://HOST or https://HOST:PORT: {why}");
-        if text.to_ascii_lowercase().starts_with("http://") {
-            return Err("http:// is refused: https is required".to_owned());
-        }
-        let url = url::Url::parse(text).map_err(|e| rule(&e.to_string()))?;
-        if url.scheme() != "https" {
-            return Err(rule("https is required"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(rule("a user name or password does not belong here"));
-        }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(rule("nothing may follow the port"));
-        }
-        let host = url.host().ok_or_else(|| rule("the host is missing"))?.to_owned();
-        // The parser drops `:443`, the usual port of https, as if it had not been written; here it means something.
-        let written_443 = text.trim_end_matches('/').ends_with(":443");
-        let port = url.port().unwrap_or(if written_443 { 443 } else { DEFAULT_PORT });
-        if port == 0 {
-            return Err(rule("port 0 cannot be dialled"));
-        }
-        Ok(Self { host, port })
-    }
-}
-
-impl Blank for PeerAddress {
-    fn blank() -> Self {
-        Self { host: url::Host::Domain(String::new()), port: DEFAULT_PORT }
-    }
-}
-
-impl Setting for PeerAddress {
-    fn kind(&self) -> String {
-        "https URL".to_owned()
-    }
-
-    fn read(&mut self, raw: Raw<'_>, _: Limits) -> Result<(), String> {
-        let rule = "must be one https URL such as \"https://other-node:5001\"";
-        let listed: Option<Vec<String>> = match raw.value.as_str() {
-            Some(text) if raw.textual && text.trim_start().starts_with('[') => {
-                serde_json::from_str(text).ok()
-            }
-            Some(text) => Some(vec![text.to_owned()]),
-            None => raw
-                .value
-                .as_array()
-                .map(|all| all.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()),
-        };
-        match listed.as_deref() {
-            Some([only]) => only.parse().map(|address| *self = address),
-            Some([_, _, ..]) => Err("more than one address is not in this version".to_owned()),
-            Some([]) | None => Err(rule.to_owned()),
-        }
-    }
-
-    fn show(&self) -> Option<String> {
-        Some(quoted(&self.to_string()))
-    }
-
-    fn show_wrong(&self, value: &Value) -> String {
-        let text = show_raw(value);
-        // Somebody may have written a password into the address.
-        if text.contains('@') { "(not shown, it has a user name)".to_owned() } else { text }
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::codes::Code;
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,6 +50,8 @@ impl fmt::Display for Source {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
+    /// What kind of problem; its page is in `docs/errors/`.
+    pub code: Code,
     /// The key, such as `redundancy.mode`; empty when the file as a whole is meant.
     pub key: String,
     /// The value as it would be written in the file; secrets as `(secret)`; `None` when there is none.
@@ -69,17 +73,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, at least one thing.
+/// Everything that is wrong, at least one thing. Shown with the code of each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
-            [only] => write!(f, "the settings cannot be used: {only}"),
+            [only] => write!(f, "the settings cannot be used: {only} [{}]", only.code),
             all => {
                 write!(f, "the settings cannot be used, {} problems:", all.len())?;
-                all.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+                all.iter().try_for_each(|problem| write!(f, "\n  {problem} [{}]", problem.code))
             }
         }
     }

@@ -13,6 +13,7 @@ use super::productive;
 use super::schema::{self, LATER, NODE, PLUGIN, Row};
 use super::value::{Raw, show_raw};
 use super::{Effective, LoadOptions};
+use crate::codes::Code;
 
 /// What came out.
 pub(super) struct Reading {
@@ -84,10 +85,10 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse(&mut self, path: &[String], value: Option<String>, rule: String, source: Source) {
+    fn refuse(&mut self, code: Code, path: &[String], value: Option<String>, rule: String, source: Source) {
         let key = path.join(".");
         self.failed.insert(key.clone());
-        self.problems.push(Problem { key, value, rule, source });
+        self.problems.push(Problem { code, key, value, rule, source });
     }
 
     /// Complains about every key that has no row, and about single values where a table belongs.
@@ -105,18 +106,20 @@ impl Reader<'_> {
         if matches!(segments.as_slice(), ["plugins", name] if !is_plugin_name(name)) {
             let (source, _) = self.origin(value, path);
             let rule = "is not a plugin's name: a-z, 0-9 and single _ between them".to_owned();
-            return self.refuse(path, None, rule, source);
+            return self.refuse(Code::UnknownKey, path, None, rule, source);
         }
         if is_later(&segments) {
             let (source, _) = self.origin(value, path);
-            return self.refuse(path, None, "is not in this version".to_owned(), source);
+            let rule = "is not in this version".to_owned();
+            return self.refuse(Code::NotInThisVersion, path, None, rule, source);
         }
         if schema::is_table(&segments) {
             if let Some(dict) = value.as_dict() {
                 return self.unknown(&dict.clone(), path);
             }
             let (source, _) = self.origin(value, path);
-            return self.refuse(path, Some(show_raw(value)), "must be a table".to_owned(), source);
+            let rule = "must be a table".to_owned();
+            return self.refuse(Code::BadValue, path, Some(show_raw(value)), rule, source);
         }
         let last = segments[segments.len() - 1];
         if !siblings.contains(&last) {
@@ -124,7 +127,7 @@ impl Reader<'_> {
             let hint = nearest(last, siblings.iter().copied());
             let hint = hint.map(|key| format!(" (did you mean `{key}`?)")).unwrap_or_default();
             // The value is not shown: it may be a key under a misspelt name.
-            self.refuse(path, None, format!("is not a setting{hint}"), source);
+            self.refuse(Code::UnknownKey, path, None, format!("is not a setting{hint}"), source);
         }
     }
 
@@ -187,7 +190,9 @@ impl Reader<'_> {
             }
             Err(rule) => {
                 let shown = field.show_wrong(value);
-                self.refuse(&path, Some(shown), rule, source);
+                let later = rule.contains("not in this version");
+                let code = if later { Code::NotInThisVersion } else { Code::BadValue };
+                self.refuse(code, &path, Some(shown), rule, source);
             }
         }
     }

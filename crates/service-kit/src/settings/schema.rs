@@ -139,13 +139,13 @@ pub(super) static NODE: &[Row<NodeSettings>] = &[
         redundancy.secondary.address,
         Limits::Any,
         None,
-        "Where the primary is: `https://HOST:PORT`, port 5001 when left out. Needed in mode `secondary`. A list of exactly one is accepted."
+        "Where the primary is: `https://HOST:PORT`, port 5001 when left out. Needed in mode `secondary`. A list, of up to four, is one address per network path: one session runs over each, and the peer is silent only when all are. In a variable a list is JSON."
     ),
     row!(
         redundancy.secondary.trust,
         Limits::Any,
         None,
-        "Which certificates of the primary are accepted: `store` those trusted in the node's own store, `all` every one (a lasting warning; the key still protects the pair). Needed in mode `secondary`."
+        "Which certificates of the primary are accepted: `store` those trusted in the node's own store and what the authorities among them have signed, `system` what an authority that the operating system trusts has signed (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), `all` every one (a lasting warning; the key still protects the pair). Needed in mode `secondary`."
     ),
     row!(
         redundancy.secondary.interval,

@@ -13,6 +13,7 @@ use super::node::{ChannelBindingMode, NodeSettings, Trust};
 use super::problem::{Problem, Source};
 use super::value::show_duration;
 use super::{read, validate_plugins};
+use crate::codes::Code;
 
 /// A key with fewer bytes can be guessed.
 const SHORTEST_KEY: usize = 16;
@@ -58,13 +59,15 @@ impl Check<'_> {
         let value = read::effective(self.settings, self.sources).into_iter().find(|e| e.key == key);
         let source = self.sources.get(key).cloned().unwrap_or(Source::Default);
         let value = value.and_then(|effective| effective.value);
-        self.verdict.problems.push(Problem { key: key.to_owned(), value, rule: rule.into(), source });
+        let (code, key) = (code_of(key), key.to_owned());
+        self.verdict.problems.push(Problem { code, key, value, rule: rule.into(), source });
     }
 
     /// `key` is missing.
     fn missing(&mut self, key: &str, rule: impl Into<String>) {
         let source = self.sources.get("redundancy.mode").cloned().unwrap_or(Source::Default);
-        self.verdict.problems.push(Problem { key: key.to_owned(), value: None, rule: rule.into(), source });
+        let (code, key) = (Code::MissingKey, key.to_owned());
+        self.verdict.problems.push(Problem { code, key, value: None, rule: rule.into(), source });
     }
 
     fn warn(&mut self, sentence: impl Into<String>) {
@@ -163,12 +166,11 @@ impl Check<'_> {
         let secondary = redundancy.mode == Mode::Secondary;
         let trusts_all = secondary && redundancy.secondary.trust == Some(Trust::All);
         if trusts_all && unbound {
-            let rule =
-                "with `redundancy.channel_binding` off anybody could sit between the nodes: use `store`";
+            let rule = "with `redundancy.channel_binding` off anybody could sit between the nodes: use `store` or `system`";
             self.wrong("redundancy.secondary.trust", rule);
         }
         if trusts_all && self.has_typed_key() {
-            let rule = "a typed key could be guessed by a false primary: use `store`, or a key of `onduty key generate`";
+            let rule = "a typed key could be guessed by a false primary: use `store` or `system`, or a key of `onduty key generate`";
             self.wrong("redundancy.secondary.trust", rule);
         }
         if trusts_all {
@@ -201,7 +203,7 @@ impl Check<'_> {
             if redundancy.secondary.trust.is_none() {
                 self.missing(
                     "redundancy.secondary.trust",
-                    "is missing: mode `secondary` needs to know which certificates to accept: `store` or `all`",
+                    "is missing: mode `secondary` needs to know which certificates to accept: `store`, `system` or `all`",
                 );
             }
         }
@@ -304,6 +306,17 @@ impl Check<'_> {
             let rule = "must be `error`, `warn`, `info`, `debug`, `trace`, or directives such as \"info,duty=debug\"";
             self.wrong("log.level", rule);
         }
+    }
+}
+
+/// What a broken rule is about, by the key that is named.
+fn code_of(key: &str) -> Code {
+    match key.rsplit('.').next() {
+        Some("key" | "key_file" | "previous_key_file") => Code::KeyUnusable,
+        Some("timeout" | "interval" | "takeover_after" | "takeover_confirm" | "startup_wait") => {
+            Code::BadTiming
+        }
+        Some(_) | None => Code::BadValue,
     }
 }
 

@@ -80,7 +80,7 @@ fn a_lost_disk_costs_no_epoch() {
         for round in 0..3_u64 {
             let host = if (seed + round).is_multiple_of(2) { ALPHA } else { BETA };
             pair.kill(host);
-            pair.lose_disk(host);
+            pair.lose_disk(host, true, true);
             pair.run_for(Duration::from_millis(1500));
             pair.boot(host);
             pair.heals();

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use simulation::chaos::draw_settings;
 use simulation::seeds::each;
-use simulation::{ALPHA, BETA, Chosen, Dice, Pair};
+use simulation::{ALPHA, BETA, Dice, Pair};
 
 /// A life with something of everything; what both nodes said.
 fn life(seed: u64) -> String {
     let mut dice = Dice::new(seed);
-    let mut pair = Pair::up(seed, Chosen::draw(&mut dice));
+    let mut pair = Pair::up(seed, draw_settings(&mut dice).0);
     for _ in 0..6 {
         match dice.within(0, 6) {
             0 => pair.kill(ALPHA),

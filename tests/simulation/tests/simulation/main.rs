@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod boot;
+mod chaos;
 mod crash;
 mod determinism;
 mod freeze;
 mod partition;
-mod random;
+mod settings;
 mod variants;

@@ -59,7 +59,7 @@ fn types_are_found_by_the_target_never_by_the_text() {
     assert_eq!(
         loaded.unwrap_err().to_string(),
         "the settings cannot be used: variable ONDUTY_PLUGINS__BRIDGE__READY__WITHIN: `plugins.bridge.ready.within` is \
-         given both as a single value and as a table: give it once"
+         given both as a single value and as a table: give it once [bad_value]"
     );
     let loaded = Place::with("[node]\nname = 'a'\n[redundancy]\nmode = 'primary'")
         .variable("ONDUTY_REDUNDANCY__KEY", "01234567890123456789")
@@ -174,7 +174,7 @@ fn files_that_are_no_settings() {
     let path = folder.path().join("missing.toml");
     let error = load(&LoadOptions { file: Some(path.clone()), ..LoadOptions::default() }).unwrap_err();
     let expected = format!(
-        "the settings cannot be used: {}: cannot be read: No such file or directory (os error 2)",
+        "the settings cannot be used: {}: cannot be read: No such file or directory (os error 2) [settings_unreadable]",
         path.display()
     );
     assert_eq!(error.to_string(), expected);
@@ -231,7 +231,7 @@ fn a_variable_that_is_not_utf8_is_said() {
     let error = load(&LoadOptions { environment, ..LoadOptions::default() }).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the settings cannot be used: variable ONDUTY_NODE__NAME: `node.name` is not UTF-8"
+        "the settings cannot be used: variable ONDUTY_NODE__NAME: `node.name` is not UTF-8 [bad_value]"
     );
 }
 
@@ -239,14 +239,13 @@ fn a_variable_that_is_not_utf8_is_said() {
 fn later_versions_are_announced() {
     let found = problems(
         "[arbitration]\nmode = 'etcd'\n[journal]\nretention = '1y'\n[plugins.p]\ncommand = ['/p']\nkind = 'grpc'\n\
-         standby = 'warm'\non_unconfirmed = 'hold'\nalive = { http = 'http://x' }\n[redundancy.secondary]\ntrust = 'system'\n",
+         standby = 'warm'\non_unconfirmed = 'hold'\nalive = { http = 'http://x' }\n",
     );
     assert_eq!(
         found,
         [
             "onduty.toml:3: `journal` is not in this version",
             "onduty.toml:10: `plugins.p.alive` is not in this version",
-            "onduty.toml:12: `redundancy.secondary.trust` is \"system\": not in this version; it has `all`, `store`",
             "onduty.toml:2: `arbitration.mode` is \"etcd\": not in this version; it has `none`",
             "onduty.toml:7: `plugins.p.kind` is \"grpc\": not in this version; it has `process`",
             "onduty.toml:8: `plugins.p.standby` is \"warm\": not in this version; it has `cold`",

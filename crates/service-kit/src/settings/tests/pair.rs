@@ -31,7 +31,7 @@ fn a_mode_needs_a_key_and_a_secondary_an_address_and_a_trust() {
             "onduty.toml:4: `redundancy.secondary.address` is missing: mode `secondary` needs the primary's address, \
              such as \"https://other-node:5001\"",
             "onduty.toml:4: `redundancy.secondary.trust` is missing: mode `secondary` needs to know which certificates \
-             to accept: `store` or `all`",
+             to accept: `store`, `system` or `all`",
         ]
     );
     assert_eq!(
@@ -106,14 +106,28 @@ fn addresses() {
         "(not shown, it has a user name): must be https://HOST or https://HOST:PORT: a user \
                                   name or password does not belong here",
     );
-    let two = secondary("").replace("'https://a'", "['https://a', 'https://b']");
-    assert!(problem(&two).ends_with("more than one address is not in this version"));
-    let none = secondary("").replace("'https://a'", "[]");
-    assert!(problem(&none).ends_with("must be one https URL such as \"https://other-node:5001\""));
+    let listed = |list: &str, rule: &str| {
+        let found = problem(&secondary("").replace("'https://a'", list));
+        assert!(found.starts_with("onduty.toml:7: `redundancy.secondary.address` is ["), "{found}");
+        assert!(found.ends_with(rule), "{found}");
+    };
+    let shape = "must be an https URL such as \"https://other-node:5001\", or a list of up to 4, one per network path";
+    listed("[]", shape);
+    listed("['https://a', 7]", shape);
+    listed("['http://a']", "http:// is refused: https is required");
+    listed("['https://a', 'http://b']", ": address 2: http:// is refused: https is required");
+    listed(
+        "['https://a', 'https://b', 'https://A:5001/']",
+        ": addresses 1 and 3 are the same (https://a:5001): each network path needs its own",
+    );
+    listed(
+        "['https://a', 'https://b', 'https://c', 'https://d', 'https://e']",
+        "at most 4 addresses are possible, one per network path",
+    );
 
     let accepted = |address: &str| {
         let loaded = loaded(&secondary("").replace("'https://a'", address));
-        let address = loaded.settings.redundancy.secondary.address.unwrap();
+        let address = loaded.settings.redundancy.secondary.address.unwrap().all()[0].clone();
         (address.host(), address.port(), address.to_string())
     };
     assert_eq!(accepted("'https://a'"), ("a".into(), 5001, "https://a:5001".into()));
@@ -122,9 +136,24 @@ fn addresses() {
     assert_eq!(accepted("'https://a:443'").1, 443);
     assert_eq!(accepted("'https://[fe80::1]:7'"), ("fe80::1".into(), 7, "https://[fe80::1]:7".into()));
     assert_eq!(accepted("'https://10.0.0.1'").0, "10.0.0.1");
-    let listed = Place::with(secondary("").replace("address = 'https://a'\n", ""))
-        .variable("ONDUTY_REDUNDANCY__SECONDARY__ADDRESS", r#"["https://c:1"]"#);
-    assert_eq!(listed.load().unwrap().settings.redundancy.secondary.address.unwrap().host(), "c");
+}
+
+#[test]
+fn addresses_of_several_network_paths() {
+    let in_file =
+        loaded(&secondary("").replace("'https://a'", "['https://a', 'https://b:7', 'https://10.0.0.1']"));
+    let wanted = "https://a:5001 and https://b:7 and https://10.0.0.1:5001";
+    assert_eq!(in_file.settings.redundancy.secondary.address.unwrap().to_string(), wanted);
+    let variable = |text: &str| {
+        Place::with(secondary("").replace("address = 'https://a'\n", ""))
+            .variable("ONDUTY_REDUNDANCY__SECONDARY__ADDRESS", text)
+            .load()
+            .map(|loaded| loaded.settings.redundancy.secondary.address.unwrap().to_string())
+    };
+    assert_eq!(variable(r#"["https://c:1"]"#).unwrap(), "https://c:1");
+    assert_eq!(variable(r#"["https://c:1", "https://d"]"#).unwrap(), "https://c:1 and https://d:5001");
+    assert_eq!(variable("https://c:1").unwrap(), "https://c:1");
+    assert!(variable("[https://c:1").is_err());
 }
 
 #[test]
@@ -236,7 +265,7 @@ fn what_is_not_recommended_is_a_lasting_warning_and_reaches_the_machine() {
     assert_eq!(
         problem(&unbound.replace("'store'", "'all'")),
         "onduty.toml:9: `redundancy.secondary.trust` is \"all\": with `redundancy.channel_binding` off anybody could \
-         sit between the nodes: use `store`"
+         sit between the nodes: use `store` or `system`"
     );
     assert_eq!(
         warnings(&secondary("on_unproved = 'take_over'")),
@@ -249,8 +278,7 @@ fn what_is_not_recommended_is_a_lasting_warning_and_reaches_the_machine() {
 
 #[test]
 fn a_typed_key_is_not_for_trusting_everybody() {
-    let rule =
-        "a typed key could be guessed by a false primary: use `store`, or a key of `onduty key generate`";
+    let rule = "a typed key could be guessed by a false primary: use `store` or `system`, or a key of `onduty key generate`";
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     let file = secondary("").replace("'store'", "'all'").replace("'/k'", &format!("'{}'", key.display()));

@@ -1,0 +1,8 @@
+//! The program `certificate-trust`: this service of a node in a process of its own, as `onduty serve certificate-trust` is. Built by the
+//! package `onduty`, which puts the service together (docs/adr/0013).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    onduty::serve(onduty::ServiceName::CertificateTrust)
+}

@@ -1,0 +1,170 @@
+//! Importing: certificates and revocation lists from outside, PEM or DER, alone or as chains. Everything is read and judged
+//! before anything is written.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use service_kit::atomic_file;
+
+use super::change::{check_authority, time_note};
+use super::look::{describe_list, read_lists};
+use super::{Action, Change, CrlEntry, ManageError, Moved, Place};
+use crate::Fingerprint;
+use crate::bundle::Der;
+use crate::certificate::CertificateFacts;
+use crate::folders::{MAX_CRL, parse_crls};
+use crate::pki::{PkiError, PkiStore, parse_certificates};
+
+/// Certificates of one import.
+const MAX_CERTIFICATES: usize = 64;
+
+/// What the certificates are imported for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportAs {
+    /// A peer's: it is trusted itself. Authorities that come with it complete its chain and are not trusted.
+    Peer,
+    /// Authorities: everything they have signed is trusted.
+    Authority,
+    /// Authorities that only complete chains.
+    Intermediate,
+}
+
+impl PkiStore {
+    /// Imports certificates and revocation lists. A list replaces an older one of the same issuer.
+    ///
+    /// # Errors
+    /// When anything in the bytes cannot be read, or is not what `import_as` says: then nothing was written.
+    pub fn import(&self, bytes: &[u8], import_as: ImportAs, now_unix: u64) -> Result<Change, ManageError> {
+        let (certificates, lists) = read(bytes).map_err(|why| ManageError::Unreadable { why })?;
+        let planned = self.plan(&certificates, import_as)?;
+        let lists = self.plan_lists(&lists)?;
+        let mut change = Change {
+            action: Action::Imported,
+            certificates: Vec::new(),
+            crls: Vec::new(),
+            notes: Vec::new(),
+        };
+        // What takes trust away comes first, what gives it last.
+        for (name, der, entry) in lists {
+            let path = self.crls()[0].join(name);
+            atomic_file::write_with_mode(&path, der, 0o640).map_err(|source| PkiError {
+                operation: "write",
+                path,
+                source,
+            })?;
+            change.crls.push(entry.issuer);
+        }
+        let known = self.list()?;
+        for (place, der, facts) in planned {
+            let from: Vec<Place> = known
+                .entries
+                .iter()
+                .filter(|entry| entry.facts.fingerprint == facts.fingerprint)
+                .map(|entry| entry.place)
+                .collect();
+            if from.contains(&place) {
+                change.notes.push(format!("{} was there already", facts.subject));
+            } else {
+                self.write(place, der, now_unix, "imported by an operator")?;
+            }
+            if place == Place::Trusted && from.contains(&Place::Rejected) {
+                // It has been decided about.
+                let _ = self.delete(&facts.fingerprint.to_hex(), Some(Place::Rejected))?;
+            }
+            change.notes.extend(time_note(&facts, now_unix));
+            change.certificates.push(Moved { facts, from, to: Some(place) });
+        }
+        Ok(change)
+    }
+
+    /// Where each goes; those that only complete chains before those that are trusted.
+    fn plan<'a>(
+        &self,
+        certificates: &'a [Der],
+        import_as: ImportAs,
+    ) -> Result<Vec<(Place, &'a Der, CertificateFacts)>, ManageError> {
+        let mut planned = Vec::new();
+        let distrusted: Vec<Fingerprint> = self
+            .list()?
+            .entries
+            .iter()
+            .filter(|entry| entry.place == Place::Distrusted)
+            .map(|entry| entry.facts.fingerprint)
+            .collect();
+        for der in certificates {
+            let facts = CertificateFacts::read(der)
+                .map_err(|problem| ManageError::Unreadable { why: problem.to_string() })?;
+            if distrusted.contains(&facts.fingerprint) {
+                return Err(ManageError::WasRejected { subject: facts.subject });
+            }
+            let place = match import_as {
+                ImportAs::Peer if !facts.is_authority => Place::Trusted,
+                ImportAs::Peer => Place::Issuers,
+                ImportAs::Authority => Place::Trusted,
+                ImportAs::Intermediate => Place::Issuers,
+            };
+            if import_as != ImportAs::Peer {
+                check_authority(&facts, true)?;
+            }
+            planned.push((place, der, facts));
+        }
+        let only_authorities = planned.iter().all(|(place, ..)| *place == Place::Issuers);
+        if let (ImportAs::Peer, true, Some((_, _, facts))) = (import_as, only_authorities, planned.first()) {
+            check_authority(facts, false)?;
+        }
+        planned.sort_by_key(|(place, ..)| core::cmp::Reverse(*place));
+        Ok(planned)
+    }
+
+    fn plan_lists<'a>(&self, lists: &'a [Der]) -> Result<Vec<(String, &'a Der, CrlEntry)>, ManageError> {
+        let mut planned = Vec::new();
+        for der in lists {
+            let unreadable = |why| ManageError::Unreadable { why };
+            let entry = describe_list(&self.crls()[0], der).map_err(unreadable)?;
+            // One file for each issuer.
+            let name = format!("{}.crl", Fingerprint::of(entry.issuer.as_bytes()).to_hex());
+            let here = read_lists(&self.crls()[0].join(&name)).unwrap_or_default();
+            if let Some(newer) = here.iter().find(|list| list.made_unix > entry.made_unix) {
+                let why = format!("there is a newer revocation list of `{}` already", newer.issuer);
+                return Err(unreadable(why));
+            }
+            planned.push((name, der, entry));
+        }
+        Ok(planned)
+    }
+}
+
+/// Everything that is in the bytes.
+fn read(bytes: &[u8]) -> Result<(Vec<Der>, Vec<Der>), String> {
+    if bytes.len() > MAX_CRL {
+        return Err(format!("it has more than {MAX_CRL} bytes"));
+    }
+    if bytes.windows(16).any(|part| part == b"PRIVATE KEY-----") {
+        return Err(
+            "it holds a private key, which belongs to its owner alone: import the certificate without it"
+                .to_owned(),
+        );
+    }
+    if bytes.first() == Some(&0x30) {
+        return match parse_certificates(bytes) {
+            Ok(certificates) => Ok((certificates.iter().map(|der| der.to_vec()).collect(), Vec::new())),
+            Err(problem) => {
+                parse_crls(bytes).map(|lists| (Vec::new(), lists)).map_err(|_| problem.to_string())
+            }
+        };
+    }
+    let has_lists = bytes.windows(15).any(|part| part == b"BEGIN X509 CRL-");
+    let has_certificates = CertificateDer::pem_slice_iter(bytes).next().is_some();
+    let certificates = if has_certificates || !has_lists {
+        parse_certificates(bytes).map_err(|problem| problem.to_string())?
+    } else {
+        Vec::new()
+    };
+    if certificates.len() > MAX_CERTIFICATES {
+        return Err(format!(
+            "it holds {} certificates: at most {MAX_CERTIFICATES} at once",
+            certificates.len()
+        ));
+    }
+    let lists = if has_lists { parse_crls(bytes)? } else { Vec::new() };
+    Ok((certificates.iter().map(|der| der.to_vec()).collect(), lists))
+}

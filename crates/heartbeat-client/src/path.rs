@@ -1,0 +1,260 @@
+//! The loop of one network path: when it dials, and what becomes of it.
+//!
+//! ```text
+//!   tick (min(I, 1 s)), session over ─► wanted? at most two at once ─► dial ─┬─ proved ─► new session; the old one ends
+//!                                                                           └─ else ───► DialFinished
+//! ```
+//!
+//! Dials are wanted while there is no session, and beside one that has gone quiet: a half-dead connection must not keep
+//! the peer away. The newest proved session wins. No path waits for another: each has its own rhythm, its own dials and its
+//! own last good address.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use certificate_trust::{Fingerprint, KeySlot};
+use duty::DriverGone;
+use failover_core::{BootTime, Input, SessionId, Via};
+use service_kit::Clock;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::dial::Dialler;
+use crate::failure::Failure;
+use crate::network::Network;
+use crate::prove::Session;
+use crate::service::dial_limit;
+use crate::session::{self, Over, Terms};
+use crate::tombstone;
+
+/// Dials at once.
+const MOST_DIALS: usize = 2;
+/// Between dials, at most.
+pub(crate) const LONGEST_PERIOD: Duration = Duration::from_secs(1);
+/// How long a check leaves an address alone where something else than a peer answers.
+const CHECK_PAUSE: Duration = Duration::from_secs(30);
+/// Acknowledgements that stay away for two intervals, and at least for this long, make dials wanted beside the session: a
+/// late scheduler alone should not.
+const SHORTEST_QUIET: Duration = Duration::from_millis(200);
+/// How long sessions may take to say goodbye when the client stops.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a node needs that only looks.
+#[derive(Clone)]
+pub(crate) struct Check {
+    /// The fingerprint of its own certificate, as failures show it.
+    own: String,
+    /// It has found itself.
+    over: bool,
+}
+
+impl Check {
+    pub(crate) fn new(own: &Fingerprint) -> Self {
+        Self { own: own.to_string(), over: false }
+    }
+}
+
+/// The session that counts.
+struct Current {
+    id: SessionId,
+    heard: Arc<AtomicU64>,
+    replaced: CancellationToken,
+    remote: std::net::SocketAddr,
+}
+
+/// One network path.
+pub(crate) struct PathLoop<N> {
+    pub(crate) dialler: Arc<Dialler<N>>,
+    pub(crate) clock: Clock,
+    pub(crate) interval: Duration,
+    pub(crate) takeover_after: Duration,
+    pub(crate) key_in_use: watch::Sender<Option<KeySlot>>,
+    pub(crate) check: Option<Check>,
+    /// A bit for each path over which the peer is away.
+    pub(crate) away: watch::Sender<u8>,
+}
+
+impl<N: Network> PathLoop<N> {
+    /// Dials and keeps a session until `stop`, or until the driver has ended; then `stop` is cancelled for the others, too.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let _one_for_all = stop.clone().drop_guard();
+        let mut running = Running {
+            sessions: JoinSet::new(),
+            current: None,
+            probe: None,
+            stop: stop.clone(),
+            client: self,
+        };
+        running.dial_until_stopped(&stop).await;
+        running.stop.cancel();
+        running.probe = None;
+        let goodbye = async { while running.sessions.join_next().await.is_some() {} };
+        if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
+            tracing::debug!("a session did not end in time and is left behind");
+        }
+    }
+}
+
+struct Running<N> {
+    client: PathLoop<N>,
+    sessions: JoinSet<Over>,
+    current: Option<Current>,
+    /// Asks for the tombstone while the peer is away; dropping it ends that.
+    probe: Option<AbortOnDropHandle<()>>,
+    stop: CancellationToken,
+}
+
+impl<N: Network> Running<N> {
+    async fn dial_until_stopped(&mut self, stop: &CancellationToken) {
+        let period = self.client.interval.min(LONGEST_PERIOD);
+        let limit = dial_limit(self.client.takeover_after);
+        let mut dials: JoinSet<Result<Session, Failure>> = JoinSet::new();
+        let mut next_dial = Instant::now();
+        loop {
+            // Every branch is cancel-safe.
+            let told = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(next_dial) => {
+                    next_dial = Instant::now() + period;
+                    let away = self.is_peer_away();
+                    self.tell_away(away);
+                    if away && dials.len() < MOST_DIALS {
+                        let dialler = Arc::clone(&self.client.dialler);
+                        dials.spawn(async move { dialler.dial(limit).await });
+                    }
+                    Ok(())
+                }
+                Some(Ok(dialled)) = dials.join_next() => match dialled {
+                    Ok(session) => self.begin(session).await,
+                    Err(failure) => {
+                        if self.client.check.is_some() && failure.is_unproved() {
+                            next_dial = Instant::now() + CHECK_PAUSE;
+                        }
+                        self.failed(failure).await
+                    }
+                },
+                Some(Ok(over)) = self.sessions.join_next() => {
+                    // A session that ended as soon as it began would end again: that is what the period is for.
+                    if self.end(&over) && over.lasted >= period {
+                        next_dial = Instant::now();
+                    }
+                    Ok(())
+                }
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A dial led to no session.
+    async fn failed(&mut self, failure: Failure) -> Result<(), DriverGone> {
+        let link = &self.client.dialler.link;
+        let Some(check) = &mut self.client.check else {
+            if let Some(code) = failure.counted_as() {
+                link.count(code);
+            }
+            let path = self.client.dialler.path;
+            return link.tell(Input::DialFinished { path, outcome: failure.outcome }).await;
+        };
+        check.over = failure.own || failure.sentence().contains(&check.own);
+        if let Some(code) = failure.counted_as().filter(|_| !check.over) {
+            let seen = failure.sentence();
+            link.reject(
+                code,
+                format!(
+                    "whether `redundancy.secondary.address` leads to another primary cannot be told: {seen}"
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether there is no session, or one whose acknowledgements have stopped.
+    fn is_peer_away(&self) -> bool {
+        if let (Some(check), None) = (&self.client.check, &self.current) {
+            return !check.over && !self.client.dialler.link.has_session();
+        }
+        self.current.as_ref().is_none_or(|current| {
+            let heard = BootTime::from_nanos(current.heard.load(Ordering::Relaxed));
+            self.client.clock.boot().since(heard) > (self.client.interval * 2).max(SHORTEST_QUIET)
+        })
+    }
+
+    /// A session was proved: it counts from now on.
+    async fn begin(&mut self, session: Session) -> Result<(), DriverGone> {
+        let link = self.client.dialler.link.clone();
+        let ticket = link.begin_session();
+        let peer = &session.peer;
+        let via = Via {
+            path: self.client.dialler.path,
+            paths: self.client.dialler.paths,
+            remote: session.remote.to_string(),
+        };
+        tracing::info!(
+            peer = %peer.identity.name, at = %session.remote, path = %via.path, session = ticket.id.0,
+            "a session was proved"
+        );
+        self.client.key_in_use.send_replace(Some(session.slot));
+        let (identity, role, mode) = (peer.identity.clone(), peer.role, peer.mode);
+        // A proved session voids tombstones and refusals, so nothing of the kind may be told after this.
+        self.probe = None;
+        self.tell_away(false);
+        link.tell(Input::SessionProved { session: ticket.id, via, peer: identity, role, mode }).await?;
+        let current = Current {
+            id: ticket.id,
+            heard: Arc::new(AtomicU64::new(self.client.clock.boot().as_nanos())),
+            replaced: CancellationToken::new(),
+            remote: session.remote,
+        };
+        let terms = Terms {
+            link,
+            clock: self.client.clock.clone(),
+            interval: self.client.interval,
+            heard: Arc::clone(&current.heard),
+            replaced: current.replaced.clone(),
+            stop: self.stop.clone(),
+        };
+        self.sessions.spawn(session::run(terms, session, ticket));
+        if let Some(old) = self.current.replace(current) {
+            old.replaced.cancel();
+        }
+        Ok(())
+    }
+
+    /// A session is over; `true` when it was the one that counts.
+    fn end(&mut self, over: &Over) -> bool {
+        if self.current.as_ref().is_none_or(|current| current.id != over.id) {
+            return false;
+        }
+        let Some(current) = self.current.take() else { return false };
+        if let Some(promise) = over.promise {
+            let dialler = Arc::clone(&self.client.dialler);
+            let until = Instant::now() + self.client.takeover_after;
+            let patience = dial_limit(self.client.takeover_after).min(Duration::from_secs(1));
+            self.probe = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                if tombstone::probe(&*dialler.network, current.remote, promise, patience, until).await {
+                    // Err: the driver has ended.
+                    let _ = dialler.link.tell(Input::TombstoneRead { epoch: promise.epoch }).await;
+                }
+            })));
+        }
+        self.tell_away(true);
+        true
+    }
+
+    /// Whether the peer is away over this path; refusals count while it is over every one.
+    fn tell_away(&self, away: bool) {
+        let bit = 1_u8 << self.client.dialler.path.index();
+        self.client.away.send_if_modified(|paths| {
+            let before = *paths;
+            *paths = if away { before | bit } else { before & !bit };
+            *paths != before
+        });
+    }
+}
