@@ -27,6 +27,7 @@ from grpc_reflection.v1alpha import proto_reflection_descriptor_database
 from onduty.events.v1 import events_pb2, events_pb2_grpc
 from onduty.failover.v1 import failover_pb2, failover_pb2_grpc
 from onduty.heartbeat.v1 import heartbeat_pb2, heartbeat_pb2_grpc
+from onduty.trust.v1 import trust_pb2, trust_pb2_grpc
 from onduty.types.v1 import types_pb2
 
 # Longer than anything here takes on a busy machine.
@@ -87,6 +88,7 @@ stop = {{ grace = "{STOP_TAKES}s" }}
         self.failover = failover_pb2_grpc.FailoverServiceStub(self.channel)
         self.events = events_pb2_grpc.EventsServiceStub(self.channel)
         self.test = heartbeat_pb2_grpc.ConnectionTestServiceStub(self.channel)
+        self.certificates = trust_pb2_grpc.CertificateServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
 
     def start(self):
@@ -304,6 +306,30 @@ def the_link_is_tested_step_by_step(pair):
     assert all(step.verdict in good and step.found for step in steps), steps
 
 
+def a_certificate_is_imported_and_taken_back(pair):
+    a, b = pair.a.certificates, pair.b.certificates
+    own = a.ExportCertificate(trust_pb2.ExportCertificateRequest(selector="own"), timeout=LIMIT).pem
+    assert own.startswith("-----BEGIN CERTIFICATE-----") and "PRIVATE" not in own, own
+    b.ImportCertificate(trust_pb2.ImportCertificateRequest(content=own.encode()), timeout=LIMIT)
+    store = trust_pb2.CERTIFICATE_STORE_TRUSTED
+    listed = b.ListCertificates(trust_pb2.ListCertificatesRequest(store=store), timeout=LIMIT).certificates
+    selector = listed[0].fingerprint.hex()
+    found = b.GetCertificate(trust_pb2.GetCertificateRequest(selector=selector), timeout=LIMIT)
+    assert found.certificates, found
+    b.RejectCertificate(trust_pb2.RejectCertificateRequest(selector=selector), timeout=LIMIT)
+    b.TrustCertificate(trust_pb2.TrustCertificateRequest(selector=selector), timeout=LIMIT)
+    b.DeleteCertificate(trust_pb2.DeleteCertificateRequest(selector=selector), timeout=LIMIT)
+    assert not b.ListCertificates(trust_pb2.ListCertificatesRequest(store=store), timeout=LIMIT).certificates
+    get = trust_pb2.GetCertificateRequest
+    refused(grpc.StatusCode.NOT_FOUND, lambda: b.GetCertificate(get(selector="00" * 32), timeout=LIMIT))
+    refused(grpc.StatusCode.INVALID_ARGUMENT, lambda: b.GetCertificate(get(selector="a"), timeout=LIMIT))
+    key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    imported = trust_pb2.ImportCertificateRequest(content=key)
+    refused(grpc.StatusCode.INVALID_ARGUMENT, lambda: b.ImportCertificate(imported, timeout=LIMIT))
+    own_one = trust_pb2.DeleteCertificateRequest(selector="own")
+    refused(grpc.StatusCode.FAILED_PRECONDITION, lambda: b.DeleteCertificate(own_one, timeout=LIMIT))
+
+
 def a_switchover_there_and_back_is_seen_by_a_watcher(pair):
     for giver, taker in ((pair.a, pair.b), (pair.b, pair.a)):
         check = switch(giver, check_only=True)
@@ -442,6 +468,7 @@ STORIES = [
     what_cannot_be_done_now_is_a_failed_precondition,
     the_mode_is_told_and_not_changed_against_the_rules,
     the_link_is_tested_step_by_step,
+    a_certificate_is_imported_and_taken_back,
     a_switchover_there_and_back_is_seen_by_a_watcher,
     a_deadline_ends_the_call_and_not_the_move,
     maintenance_is_pair_wide_and_holds_the_duty,

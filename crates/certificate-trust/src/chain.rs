@@ -309,3 +309,28 @@ const fn crl_words(error: &Error) -> &'static str {
         _ => "a revocation list above it cannot be used",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_words_of_its_own_keeps_those_of_the_library() {
+        let made = rcgen::generate_simple_self_signed(vec!["node-a".to_owned()]).unwrap().cert;
+        let facts = CertificateFacts::read(made.der()).unwrap();
+        let bundle = Bundle::default();
+        let material = Material {
+            anchors: &[],
+            bundle: &bundle,
+            shown: &[],
+            now_unix: 1_700_000_000,
+            purpose: Purpose::Server,
+        };
+        // Not made here: it takes a hundred certificates with one and the same name.
+        let refusal = explain(&Error::MaximumSignatureChecksExceeded, made.der(), &facts, &material);
+        assert_eq!(refusal.code(), "tls.chain");
+        assert!(refusal.to_string().contains("MaximumSignatureChecksExceeded"), "{refusal}");
+    }
+}

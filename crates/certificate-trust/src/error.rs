@@ -101,7 +101,7 @@ fn advice(kept: &Kept, mode: TrustMode) -> String {
             path.display()
         ),
         Kept::At(path) => format!(
-            " (kept as `{}`: compare the fingerprint with the one the other node shows, then move the file to `trusted/certs`)",
+            " (kept as `{}`: compare the fingerprint with the one the other node shows, then trust it with `onduty certs trust`)",
             path.display()
         ),
         Kept::Failed(why) => format!(" (and could not be kept for a look at it: {why})"),

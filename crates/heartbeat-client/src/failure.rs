@@ -140,7 +140,7 @@ impl Failure {
                 Stage::Trust,
                 error.code(),
                 seen,
-                "Compare the fingerprint with the one the other node shows, then move the certificate to `pki/trusted/certs`.",
+                "Compare the fingerprint with the one the other node shows, then trust it: `onduty certs trust FINGERPRINT`.",
             ),
             TlsError::Store(_) => Self::unproved(
                 Stage::Trust,

@@ -18,11 +18,12 @@ use onduty_api::errors::Refusal;
 use service_kit::codes::Code;
 
 /// Events that are plain news, whoever reads them: nobody has to do anything.
-const NEWS: [EventCode; 14] = [
+const NEWS: [EventCode; 15] = [
     EventCode::NodeStarted,
     EventCode::RedundancyInactive,
     EventCode::PrimaryActive,
     EventCode::PeerConnected,
+    EventCode::PathBack,
     EventCode::HandoverBegun,
     EventCode::HandoverDone,
     EventCode::NodeFit,

@@ -170,7 +170,7 @@ async fn an_unknown_certificate_is_refused_with_what_to_do() {
     secondary.trust = TrustMode::Store;
     let server = primary.serve().await;
     let _client = secondary.dial(server.address);
-    is_unproved(&mut secondary, "then move the file to `trusted/certs`").await;
+    is_unproved(&mut secondary, "then trust it with `onduty certs trust`").await;
 }
 
 #[tokio::test]

@@ -685,7 +685,12 @@ pub mod failover_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// GetMode tells the mode in force and where it comes from. Never waits.
+        /// GetMode tells the mode in force and where it comes from.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: never waits for the peer, a disk or a plugin; changes nothing.
+        /// Unset: the request has no fields; in the answer an empty `locked_by` means that nothing stands against a change.
+        /// Errors: none of its own.
         pub async fn get_mode(
             &mut self,
             request: impl tonic::IntoRequest<super::GetModeRequest>,
@@ -713,12 +718,17 @@ pub mod failover_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// SetMode changes the mode and keeps it over restarts. `deactivated` is in force when the call returns. A new role has
-        /// begun then: the node hands the duty over or stops its plugins, and starts anew; its socket is away for a moment. The
-        /// same `request_id` again does nothing.
+        /// begun then: the node hands the duty over or stops its plugins, and starts anew; its socket is away for a moment.
         ///
-        /// Errors: INVALID_ARGUMENT (no mode), FAILED_PRECONDITION (the mode is locked by a variable or a flag, the settings
-        /// lack what the mode needs, or the pair is not such that it can change now; the message says which), INTERNAL (it is in
-        /// force, but could not be kept).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: nothing changes unless the settings, as they are in the files now, could bear the mode. A node killed at
+        /// any moment of the change starts with the mode of before or with the new one. A `request_id` among the newest 1000
+        /// events of the journal is answered as before. When the call ends early, the change goes on.
+        /// Unset: an empty `request_id` is made by the node; `mode` is required; `force` is false.
+        /// Errors: INVALID_ARGUMENT (no mode, or `request_id` longer than 64 characters), FAILED_PRECONDITION (the mode is
+        /// locked by a variable or a flag, the services of the node run apart, the settings lack what the mode needs, or the
+        /// pair is not such that it can change now; the message says which), INTERNAL (it is in force, but could not be kept),
+        /// DEADLINE_EXCEEDED (still under way after 2 minutes).
         pub async fn set_mode(
             &mut self,
             request: impl tonic::IntoRequest<super::SetModeRequest>,
@@ -868,18 +878,28 @@ pub mod failover_service_server {
             tonic::Response<super::TakeOverResponse>,
             tonic::Status,
         >;
-        /// GetMode tells the mode in force and where it comes from. Never waits.
+        /// GetMode tells the mode in force and where it comes from.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: never waits for the peer, a disk or a plugin; changes nothing.
+        /// Unset: the request has no fields; in the answer an empty `locked_by` means that nothing stands against a change.
+        /// Errors: none of its own.
         async fn get_mode(
             &self,
             request: tonic::Request<super::GetModeRequest>,
         ) -> std::result::Result<tonic::Response<super::GetModeResponse>, tonic::Status>;
         /// SetMode changes the mode and keeps it over restarts. `deactivated` is in force when the call returns. A new role has
-        /// begun then: the node hands the duty over or stops its plugins, and starts anew; its socket is away for a moment. The
-        /// same `request_id` again does nothing.
+        /// begun then: the node hands the duty over or stops its plugins, and starts anew; its socket is away for a moment.
         ///
-        /// Errors: INVALID_ARGUMENT (no mode), FAILED_PRECONDITION (the mode is locked by a variable or a flag, the settings
-        /// lack what the mode needs, or the pair is not such that it can change now; the message says which), INTERNAL (it is in
-        /// force, but could not be kept).
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: nothing changes unless the settings, as they are in the files now, could bear the mode. A node killed at
+        /// any moment of the change starts with the mode of before or with the new one. A `request_id` among the newest 1000
+        /// events of the journal is answered as before. When the call ends early, the change goes on.
+        /// Unset: an empty `request_id` is made by the node; `mode` is required; `force` is false.
+        /// Errors: INVALID_ARGUMENT (no mode, or `request_id` longer than 64 characters), FAILED_PRECONDITION (the mode is
+        /// locked by a variable or a flag, the services of the node run apart, the settings lack what the mode needs, or the
+        /// pair is not such that it can change now; the message says which), INTERNAL (it is in force, but could not be kept),
+        /// DEADLINE_EXCEEDED (still under way after 2 minutes).
         async fn set_mode(
             &self,
             request: tonic::Request<super::SetModeRequest>,

@@ -644,11 +644,13 @@ pub mod connection_test_service_client {
         /// Test dials the configured address afresh, without joining the pair, and streams each step as it ends.
         ///
         /// Who may call: whoever may open the node's unix socket.
-        /// Guarantees: nothing about the pair changes. Every step is told, also those that were not tried. A failed step is part
-        /// of the stream, not an error of the call. A caller that leaves ends the test.
+        /// Guarantees: nothing about the pair changes; its session goes on. Every step is told, also those that were not tried,
+        /// and bounded by 5 s (TCP by 10 s over all addresses of the name). A failed step is part of the stream, not an error of
+        /// the call. A caller that leaves ends the test.
         /// Unset: the request has no fields.
-        /// Errors: FAILED_PRECONDITION (the node has no address to dial), DEADLINE_EXCEEDED (longer than a minute),
-        /// UNAVAILABLE (with the services apart: the process with the driver is away).
+        /// Errors: FAILED_PRECONDITION (the node has no address to dial; google.rpc.ErrorInfo has the reason NO_ADDRESS),
+        /// DEADLINE_EXCEEDED (the test took too long as a whole), UNAVAILABLE (with the services apart: the process with the
+        /// driver is away).
         pub async fn test(
             &mut self,
             request: impl tonic::IntoRequest<super::TestRequest>,
@@ -699,11 +701,13 @@ pub mod connection_test_service_server {
         /// Test dials the configured address afresh, without joining the pair, and streams each step as it ends.
         ///
         /// Who may call: whoever may open the node's unix socket.
-        /// Guarantees: nothing about the pair changes. Every step is told, also those that were not tried. A failed step is part
-        /// of the stream, not an error of the call. A caller that leaves ends the test.
+        /// Guarantees: nothing about the pair changes; its session goes on. Every step is told, also those that were not tried,
+        /// and bounded by 5 s (TCP by 10 s over all addresses of the name). A failed step is part of the stream, not an error of
+        /// the call. A caller that leaves ends the test.
         /// Unset: the request has no fields.
-        /// Errors: FAILED_PRECONDITION (the node has no address to dial), DEADLINE_EXCEEDED (longer than a minute),
-        /// UNAVAILABLE (with the services apart: the process with the driver is away).
+        /// Errors: FAILED_PRECONDITION (the node has no address to dial; google.rpc.ErrorInfo has the reason NO_ADDRESS),
+        /// DEADLINE_EXCEEDED (the test took too long as a whole), UNAVAILABLE (with the services apart: the process with the
+        /// driver is away).
         async fn test(
             &self,
             request: tonic::Request<super::TestRequest>,

@@ -496,9 +496,12 @@ pub mod trust_bundle_service_client {
             self
         }
         /// WatchBundle sends the node's own certificate with its key and everything it trusts: now, and again after every change
-        /// of the PKI folders. Each answer is whole and replaces the one before; a watcher that reads slowly gets the newest, and
-        /// what lies between is never kept for it. The answer is at most 16 MiB.
+        /// of the PKI folders.
         ///
+        /// Who may call: the other services of this node; the socket lets only its own user and root in.
+        /// Guarantees: each answer is whole and replaces the one before; a watcher that reads slowly gets the newest, and what
+        /// lies between is never kept for it. An answer is at most 8 MiB.
+        /// Unset: the request has no fields.
         /// Errors: RESOURCE_EXHAUSTED (too many watchers), UNAVAILABLE (the service is stopping).
         pub async fn watch_bundle(
             &mut self,
@@ -526,9 +529,12 @@ pub mod trust_bundle_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
-        /// ReportUnknown keeps a certificate that a peer has shown and that nobody here trusts, for an operator to look at. The same
-        /// certificate again renews the time at which it was seen; 100 are kept, the one not seen for longest goes first.
+        /// ReportUnknown keeps a certificate that a peer has shown and that nobody here trusts, for an operator to look at.
         ///
+        /// Who may call: the other services of this node; the socket lets only its own user and root in.
+        /// Guarantees: the same certificate again renews the time at which it was seen; 100 are kept, the one not seen for longest
+        /// goes first. Nothing is trusted by it.
+        /// Unset: without a certificate or a reason it is refused.
         /// Errors: INVALID_ARGUMENT (no certificate, too large, no reason), UNAVAILABLE (it cannot be written).
         pub async fn report_unknown(
             &mut self,
@@ -559,9 +565,11 @@ pub mod trust_bundle_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// ConfirmNotices says that notices are journalled; they are not sent again, to nobody. Only the service that has the
-        /// journal calls it. Unknown or confirmed numbers change nothing.
+        /// ConfirmNotices says that notices are journalled; they are not sent again, to nobody.
         ///
+        /// Who may call: the service of this node that has the journal; the socket lets only its own user and root in.
+        /// Guarantees: unknown or confirmed numbers change nothing.
+        /// Unset: without numbers nothing is confirmed.
         /// Errors: INVALID_ARGUMENT (`instance` is no instance).
         pub async fn confirm_notices(
             &mut self,
@@ -614,9 +622,12 @@ pub mod trust_bundle_service_server {
             + std::marker::Send
             + 'static;
         /// WatchBundle sends the node's own certificate with its key and everything it trusts: now, and again after every change
-        /// of the PKI folders. Each answer is whole and replaces the one before; a watcher that reads slowly gets the newest, and
-        /// what lies between is never kept for it. The answer is at most 16 MiB.
+        /// of the PKI folders.
         ///
+        /// Who may call: the other services of this node; the socket lets only its own user and root in.
+        /// Guarantees: each answer is whole and replaces the one before; a watcher that reads slowly gets the newest, and what
+        /// lies between is never kept for it. An answer is at most 8 MiB.
+        /// Unset: the request has no fields.
         /// Errors: RESOURCE_EXHAUSTED (too many watchers), UNAVAILABLE (the service is stopping).
         async fn watch_bundle(
             &self,
@@ -625,9 +636,12 @@ pub mod trust_bundle_service_server {
             tonic::Response<Self::WatchBundleStream>,
             tonic::Status,
         >;
-        /// ReportUnknown keeps a certificate that a peer has shown and that nobody here trusts, for an operator to look at. The same
-        /// certificate again renews the time at which it was seen; 100 are kept, the one not seen for longest goes first.
+        /// ReportUnknown keeps a certificate that a peer has shown and that nobody here trusts, for an operator to look at.
         ///
+        /// Who may call: the other services of this node; the socket lets only its own user and root in.
+        /// Guarantees: the same certificate again renews the time at which it was seen; 100 are kept, the one not seen for longest
+        /// goes first. Nothing is trusted by it.
+        /// Unset: without a certificate or a reason it is refused.
         /// Errors: INVALID_ARGUMENT (no certificate, too large, no reason), UNAVAILABLE (it cannot be written).
         async fn report_unknown(
             &self,
@@ -636,9 +650,11 @@ pub mod trust_bundle_service_server {
             tonic::Response<super::ReportUnknownResponse>,
             tonic::Status,
         >;
-        /// ConfirmNotices says that notices are journalled; they are not sent again, to nobody. Only the service that has the
-        /// journal calls it. Unknown or confirmed numbers change nothing.
+        /// ConfirmNotices says that notices are journalled; they are not sent again, to nobody.
         ///
+        /// Who may call: the service of this node that has the journal; the socket lets only its own user and root in.
+        /// Guarantees: unknown or confirmed numbers change nothing.
+        /// Unset: without numbers nothing is confirmed.
         /// Errors: INVALID_ARGUMENT (`instance` is no instance).
         async fn confirm_notices(
             &self,
@@ -996,8 +1012,12 @@ pub mod certificate_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, refused ones, and revocation lists. Waits for
-        /// the disk only.
+        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, refused ones, and revocation lists.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: waits for the disk only, and shows what is in the folders now. Never a private key.
+        /// Unset: without a `store` every one is listed.
+        /// Errors: UNAVAILABLE (the folders cannot be read).
         pub async fn list_certificates(
             &mut self,
             request: impl tonic::IntoRequest<super::ListCertificatesRequest>,
@@ -1027,7 +1047,13 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// GetCertificate tells what one certificate says, everywhere it is kept. Never a private key.
+        /// GetCertificate tells what one certificate says, everywhere it is kept.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: never a private key.
+        /// Unset: without a selector it is refused.
+        /// Errors: INVALID_ARGUMENT (the selector is too short or fits several), NOT_FOUND (none fits), UNAVAILABLE (the folders
+        /// cannot be read).
         pub async fn get_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::GetCertificateRequest>,
@@ -1057,9 +1083,11 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// TrustCertificate moves a certificate to the trusted ones, and takes an earlier rejection back: the next dial accepts it.
-        /// One that is trusted already stays so, and that is no error.
+        /// TrustCertificate moves a certificate to the trusted ones, and takes an earlier rejection back.
         ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: the next dial accepts it. One that is trusted already stays so, and that is no error.
+        /// Unset: without a selector it is refused; without `as_authority` only a certificate that is no authority is trusted.
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE; IS_AUTHORITY or NOT_AUTHORITY: it is not what `as_authority` says),
         /// RESOURCE_EXHAUSTED (STORE_FULL).
         pub async fn trust_certificate(
@@ -1091,9 +1119,11 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// RejectCertificate refuses a certificate from the next dial on, whatever else speaks for it; the running session goes
-        /// on. One that is rejected so already stays so.
+        /// RejectCertificate refuses a certificate from the next dial on, whatever else speaks for it.
         ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: the running session goes on. One that is rejected so already stays so.
+        /// Unset: without a selector it is refused.
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE), RESOURCE_EXHAUSTED (STORE_FULL).
         pub async fn reject_certificate(
             &mut self,
@@ -1124,9 +1154,11 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// ImportCertificate takes certificates and revocation lists in PEM, or one of them in DER. All or nothing; what is there
-        /// already stays so.
+        /// ImportCertificate takes certificates and revocation lists in PEM, or one of them in DER.
         ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: all or nothing; what is there already stays so.
+        /// Unset: without bytes it is refused; without a purpose it is a peer's certificate, trusted itself.
         /// Errors: INVALID_ARGUMENT (IMPORT_EMPTY, PRIVATE_KEY_GIVEN, NOTHING_IMPORTED: the message says what is wrong with the
         /// bytes), FAILED_PRECONDITION (IS_AUTHORITY, NOT_AUTHORITY; WAS_REJECTED: trust it by its fingerprint),
         /// RESOURCE_EXHAUSTED (STORE_FULL).
@@ -1159,7 +1191,13 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// ExportCertificate gives one certificate as PEM, of the node's own also what it was signed by. Never a private key.
+        /// ExportCertificate gives one certificate as PEM, of the node's own also what it was signed by.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: never a private key.
+        /// Unset: without a selector it is the node's own.
+        /// Errors: INVALID_ARGUMENT (the selector is too short or fits several), NOT_FOUND (none fits), UNAVAILABLE (the folders
+        /// cannot be read).
         pub async fn export_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::ExportCertificateRequest>,
@@ -1191,6 +1229,9 @@ pub mod certificate_service_client {
         }
         /// DeleteCertificate removes a certificate from one place, or a revocation list by its file's name.
         ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: the others of the same certificate stay.
+        /// Unset: without a selector it is refused; without a `store` the one place where it is.
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE); INVALID_ARGUMENT (SELECTOR_AMBIGUOUS) also for a certificate that is in
         /// several places when `store` is unset.
         pub async fn delete_certificate(
@@ -1237,8 +1278,12 @@ pub mod certificate_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CertificateServiceServer.
     #[async_trait]
     pub trait CertificateService: std::marker::Send + std::marker::Sync + 'static {
-        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, refused ones, and revocation lists. Waits for
-        /// the disk only.
+        /// ListCertificates lists the node's own certificate, the trusted ones, issuers, refused ones, and revocation lists.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: waits for the disk only, and shows what is in the folders now. Never a private key.
+        /// Unset: without a `store` every one is listed.
+        /// Errors: UNAVAILABLE (the folders cannot be read).
         async fn list_certificates(
             &self,
             request: tonic::Request<super::ListCertificatesRequest>,
@@ -1246,7 +1291,13 @@ pub mod certificate_service_server {
             tonic::Response<super::ListCertificatesResponse>,
             tonic::Status,
         >;
-        /// GetCertificate tells what one certificate says, everywhere it is kept. Never a private key.
+        /// GetCertificate tells what one certificate says, everywhere it is kept.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: never a private key.
+        /// Unset: without a selector it is refused.
+        /// Errors: INVALID_ARGUMENT (the selector is too short or fits several), NOT_FOUND (none fits), UNAVAILABLE (the folders
+        /// cannot be read).
         async fn get_certificate(
             &self,
             request: tonic::Request<super::GetCertificateRequest>,
@@ -1254,9 +1305,11 @@ pub mod certificate_service_server {
             tonic::Response<super::GetCertificateResponse>,
             tonic::Status,
         >;
-        /// TrustCertificate moves a certificate to the trusted ones, and takes an earlier rejection back: the next dial accepts it.
-        /// One that is trusted already stays so, and that is no error.
+        /// TrustCertificate moves a certificate to the trusted ones, and takes an earlier rejection back.
         ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: the next dial accepts it. One that is trusted already stays so, and that is no error.
+        /// Unset: without a selector it is refused; without `as_authority` only a certificate that is no authority is trusted.
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE; IS_AUTHORITY or NOT_AUTHORITY: it is not what `as_authority` says),
         /// RESOURCE_EXHAUSTED (STORE_FULL).
         async fn trust_certificate(
@@ -1266,9 +1319,11 @@ pub mod certificate_service_server {
             tonic::Response<super::TrustCertificateResponse>,
             tonic::Status,
         >;
-        /// RejectCertificate refuses a certificate from the next dial on, whatever else speaks for it; the running session goes
-        /// on. One that is rejected so already stays so.
+        /// RejectCertificate refuses a certificate from the next dial on, whatever else speaks for it.
         ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: the running session goes on. One that is rejected so already stays so.
+        /// Unset: without a selector it is refused.
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE), RESOURCE_EXHAUSTED (STORE_FULL).
         async fn reject_certificate(
             &self,
@@ -1277,9 +1332,11 @@ pub mod certificate_service_server {
             tonic::Response<super::RejectCertificateResponse>,
             tonic::Status,
         >;
-        /// ImportCertificate takes certificates and revocation lists in PEM, or one of them in DER. All or nothing; what is there
-        /// already stays so.
+        /// ImportCertificate takes certificates and revocation lists in PEM, or one of them in DER.
         ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: all or nothing; what is there already stays so.
+        /// Unset: without bytes it is refused; without a purpose it is a peer's certificate, trusted itself.
         /// Errors: INVALID_ARGUMENT (IMPORT_EMPTY, PRIVATE_KEY_GIVEN, NOTHING_IMPORTED: the message says what is wrong with the
         /// bytes), FAILED_PRECONDITION (IS_AUTHORITY, NOT_AUTHORITY; WAS_REJECTED: trust it by its fingerprint),
         /// RESOURCE_EXHAUSTED (STORE_FULL).
@@ -1290,7 +1347,13 @@ pub mod certificate_service_server {
             tonic::Response<super::ImportCertificateResponse>,
             tonic::Status,
         >;
-        /// ExportCertificate gives one certificate as PEM, of the node's own also what it was signed by. Never a private key.
+        /// ExportCertificate gives one certificate as PEM, of the node's own also what it was signed by.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: never a private key.
+        /// Unset: without a selector it is the node's own.
+        /// Errors: INVALID_ARGUMENT (the selector is too short or fits several), NOT_FOUND (none fits), UNAVAILABLE (the folders
+        /// cannot be read).
         async fn export_certificate(
             &self,
             request: tonic::Request<super::ExportCertificateRequest>,
@@ -1300,6 +1363,9 @@ pub mod certificate_service_server {
         >;
         /// DeleteCertificate removes a certificate from one place, or a revocation list by its file's name.
         ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: the others of the same certificate stay.
+        /// Unset: without a selector it is refused; without a `store` the one place where it is.
         /// Errors: FAILED_PRECONDITION (OWN_CERTIFICATE); INVALID_ARGUMENT (SELECTOR_AMBIGUOUS) also for a certificate that is in
         /// several places when `store` is unset.
         async fn delete_certificate(

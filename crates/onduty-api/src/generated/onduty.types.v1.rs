@@ -179,6 +179,10 @@ pub struct NodeReport {
     /// paths an older report may arrive after a newer one: the lower number is then ignored. Unset: 0, no order is told.
     #[prost(uint64, tag = "17")]
     pub revision: u64,
+    /// Whose parity its epochs have: even as those of the primary, or odd as those of the secondary. A change of the role
+    /// leaves it as it is. Unset: that of the role.
+    #[prost(enumeration = "Role", tag = "18")]
+    pub epoch_parity: i32,
 }
 /// The configured part a node plays in its pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -137,7 +137,8 @@ impl Layer {
                 productive::KEYS.iter().any(|known| *known == key || known.starts_with(&format!("{key}.")));
             if !known {
                 let rule = format!("does not belong here; {}", productive::REMEDY);
-                layer.problems.push(Problem { key, value: None, rule, source: origin.clone() });
+                let (code, source) = (Code::UnknownKey, origin.clone());
+                layer.problems.push(Problem { code, key, value: None, rule, source });
             }
             *origin = source();
         }
