@@ -23,6 +23,9 @@ pub struct Memory {
     /// Whether the peer ran without redundancy (mode `deactivated`) when it was last heard: its silence is no reason to
     /// take over, for it starts its plugins whatever this node does.
     pub peer_alone: bool,
+    /// The role of the peer when it was last heard. Where it is this node's own, two nodes are being swapped, and neither
+    /// has the primary's right to start after a short look.
+    pub peer_role: Option<Role>,
     /// The highest epoch seen of either node.
     pub highest_epoch: Epoch,
 }

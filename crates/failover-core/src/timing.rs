@@ -32,6 +32,8 @@ pub const MARGIN: Duration = Duration::from_millis(10);
 pub const SHORTEST_RENEWAL: Duration = Duration::from_millis(20);
 /// The shortest heartbeat interval.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a starting node at least looks for a peer that had its own role when it was last heard.
+pub const ALIKE_WAIT: Duration = Duration::from_secs(30);
 /// The lease length in mode `deactivated`, where no peer waits.
 pub const STANDALONE_DEADLINE: Duration = Duration::from_secs(30);
 

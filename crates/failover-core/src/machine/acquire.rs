@@ -5,6 +5,8 @@
 //!   it does not      ──► verdict_in_silence ──► proof of death, or T (Starting: startup_wait) without an echo
 //! ```
 
+use core::time::Duration;
+
 use super::parts::{Grounds, Kind, words};
 use super::words::Saying;
 use super::{Machine, Now};
@@ -180,8 +182,8 @@ impl Machine {
         self.start_if_ready(now, sentence, "the start table")
     }
 
-    fn dark_for(&self, now: Now) -> core::time::Duration {
-        self.said.dark.map_or_else(core::time::Duration::default, |since| now.boot.since(since))
+    fn dark_for(&self, now: Now) -> Duration {
+        self.said.dark.map_or_else(Duration::default, |since| now.boot.since(since))
     }
 
     fn start_if_ready(&self, now: Now, sentence: String, cause: &str) -> Verdict {
@@ -216,7 +218,7 @@ impl Machine {
         match self.settings.role {
             Role::Primary => Some(self.started),
             Role::Secondary => {
-                let disk = self.interval().min(core::time::Duration::from_secs(1));
+                let disk = self.interval().min(Duration::from_secs(1));
                 self.said.dark.map(|since| since + disk + timing::longest_round_trip(self.interval()))
             }
         }
@@ -245,10 +247,18 @@ impl Machine {
         if self.peer.dead.is_some() || (self.state == State::Starting && !waits) {
             self.started
         } else if waits {
-            self.silence_due().max(self.since + self.settings.startup_wait)
+            self.silence_due().max(self.since + self.wait_at_start())
         } else {
             self.silence_due()
         }
+    }
+
+    /// How long a start looks for the peer. A primary may be brief, for a secondary is not; between two nodes of one role,
+    /// as a change of the mode leaves them for a while, that holds for neither.
+    fn wait_at_start(&self) -> Duration {
+        let alike = self.memory.peer_role == Some(self.settings.role);
+        let least = if alike { timing::ALIKE_WAIT } else { Duration::ZERO };
+        self.settings.startup_wait.max(least)
     }
 
     fn verdict_in_silence(&self, now: Now) -> Verdict {

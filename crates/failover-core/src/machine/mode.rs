@@ -149,6 +149,10 @@ impl Machine {
 
     fn change_role(&mut self, now: Now, request: RequestId, mode: Mode) {
         self.moves.settle(&request);
+        if self.living(now).is_none() {
+            // A person has forced it and answers for the peer: the next run need not look for it longer than usual.
+            self.memory.peer_role = None;
+        }
         let before = self.settings.mode;
         let how = if self.state.may_run_plugins() {
             "its plugins end here, then it starts anew"

@@ -260,7 +260,9 @@ impl Machine {
     /// or there is no other path.
     fn lost_from(&self, path: &Path) -> Option<BootTime> {
         let session = self.peer.session.as_ref().filter(|_| self.peer.paths.all.len() > 1)?;
-        let connected = !self.said.disconnected && !self.is_deactivated();
+        // With a refused peer no duty moves over any path, and between two primaries only one path is dialled.
+        let refused = matches!(self.peer.link, LinkVerdict::ProvedRefused(_));
+        let connected = !self.said.disconnected && !self.is_deactivated() && !refused;
         let heard = path.heard.unwrap_or_default();
         let base = heard.max(session.since).max(self.health.stalled.unwrap_or_default());
         connected.then(|| base + self.disconnect_after())

@@ -269,6 +269,7 @@ impl Machine {
             self.memory.peer_timings = Some(report.timings);
         }
         self.memory.peer_alone = report.mode == Mode::Deactivated;
+        self.memory.peer_role = Some(report.role);
         self.settle_parity(now, echo, &report);
         let refusal = self
             .refusal_of(&report.identity, report.role, report.mode)
