@@ -70,11 +70,12 @@ pub(crate) fn own(
     data_dir: &DataDir,
     clock: &Clock,
 ) -> Result<OwnIdentity, Failure> {
-    OwnIdentity::open_or_create(&data_dir.pki(), &certificate_names(settings), clock.now().unix)
-        .map_err(|error| {
+    OwnIdentity::open_or_create(&data_dir.pki(), &certificate_names(settings), clock.now().unix).map_err(
+        |error| {
             Failure::settings(format!("this node's certificate: {}", with_causes(&error)))
                 .coded(Code::PkiUnusable)
-        })
+        },
+    )
 }
 
 /// The folders, read once.
