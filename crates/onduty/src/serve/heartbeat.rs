@@ -57,7 +57,7 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
         listener = starting => listener?,
     };
     let services = build(&prepared, &journal, listener, trust)?;
-    running::attend(&prepared, services, signals, journal, journal_thread).await
+    Box::pin(running::attend(&prepared, services, signals, journal, journal_thread)).await
 }
 
 /// Returns when nothing of an earlier run lives: a supervisor says so, or there is none and it is ended here.
