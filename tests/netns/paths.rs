@@ -43,6 +43,7 @@ fn links(status: &Status) -> Vec<&str> {
 
 /// Nobody but the primary has run since, and the canary saw nothing.
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "the measured gap is worth reading")]
 fn undisturbed(pair: &Pair, since_ns: u64) {
     let canary = pair.canary();
     assert!(canary.first_of("node-b", since_ns).is_none(), "nobody took over: {:#?}", canary.activities());
