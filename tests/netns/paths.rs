@@ -43,11 +43,12 @@ fn links(status: &Status) -> Vec<&str> {
 
 /// Nobody but the primary has run since, and the canary saw nothing.
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "the measured gap is worth reading")]
 fn undisturbed(pair: &Pair, since_ns: u64) {
     let canary = pair.canary();
     assert!(canary.first_of("node-b", since_ns).is_none(), "nobody took over: {:#?}", canary.activities());
     let gap = canary.longest_outage_ms(since_ns);
-    eprintln!("MEASURED the longest gap at the canary: {gap:.1} ms");
+    println!("MEASURED the longest gap at the canary: {gap:.1} ms");
     assert!(gap < 100.0 * SLACK, "the plugins are undisturbed, but there is a gap of {gap} ms");
 }
 
@@ -121,7 +122,7 @@ fn both_cables_cut_one_after_the_other_is_a_takeover_counted_from_the_second() {
     let before = boot_ns();
     link.cut_cable(1);
     let running = runs_again(&pair, &pair.secondary, before);
-    eprintln!("MEASURED took over {:.1} ms after the second cut", ms_between(before, running));
+    println!("MEASURED took over {:.1} ms after the second cut", ms_between(before, running));
     in_time(Profile::Fast, before, running);
     pair.primary.reaches("the warning", PATIENCE, |status| status.warns("peer_disconnected"));
     // One cable is enough to meet again.
@@ -141,7 +142,7 @@ fn both_cables_cut_at_once_is_a_takeover_in_time() {
     link.cut_cable(0);
     link.cut_cable(1);
     let running = runs_again(&pair, &pair.secondary, before);
-    eprintln!("MEASURED took over {:.1} ms after both cuts", ms_between(before, running));
+    println!("MEASURED took over {:.1} ms after both cuts", ms_between(before, running));
     in_time(Profile::Fast, before, running);
     link.restore_cable(0);
     link.restore_cable(1);
@@ -160,7 +161,7 @@ fn a_crash_is_proved_over_the_cable_that_is_left() {
     let before = pair.primary.kill_manager();
     let running = runs_again(&pair, &pair.secondary, before);
     let took = ms_between(before, running);
-    eprintln!("MEASURED took over {took:.1} ms after the crash");
+    println!("MEASURED took over {took:.1} ms after the crash");
     assert!(took < 500.0 * SLACK, "the tombstone was read over the other cable: {took} ms");
     assert_eq!(events(&pair.secondary, "tombstone_read"), 1);
 }
@@ -188,13 +189,13 @@ fn a_flapping_cable_moves_nothing_and_floods_nothing() {
             !status.warns("path_lost") && links(status) == ["established", "established"]
         });
         let told = events(node, "path_lost") + events(node, "path_back");
-        eprintln!("MEASURED {turns} flaps, {told} events on {}", node.name());
+        println!("MEASURED {turns} flaps, {told} events on {}", node.name());
         assert!(told <= 10, "{told} events in {turns} flaps");
         assert_eq!(events(node, "peer_disconnected"), disconnected);
     }
     undisturbed(&pair, before);
     for (small, large) in small.into_iter().zip(sizes(&pair)) {
-        eprintln!("MEASURED before: {small:?}, after: {large:?} (KiB, descriptors)");
+        println!("MEASURED before: {small:?}, after: {large:?} (KiB, descriptors)");
         assert!(large.0 < small.0 + 16 * 1024, "memory grew from {} to {} KiB", small.0, large.0);
         assert!(large.1 < small.1 + 12, "descriptors grew from {} to {}", small.1, large.1);
     }

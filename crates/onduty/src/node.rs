@@ -20,7 +20,7 @@ pub(crate) const SOCKET_NAME: &str = "onduty.sock";
 /// A node that runs answers at once.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// How often a node that is asked is tried meanwhile: one that stands still keeps its socket open.
-const TRY_EVERY: Duration = Duration::from_secs(2);
+const TRY_EVERY: Duration = Duration::from_secs(10);
 /// How long the answer to that may take.
 const TRY_WITHIN: Duration = Duration::from_secs(5);
 

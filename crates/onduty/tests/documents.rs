@@ -208,7 +208,7 @@ fn the_first_pair_comes_up_as_its_page_says() {
     for step in
         ["address", "name", "tcp", "tls", "trust", "key", "role", "timing", "version", "clock", "project"]
     {
-        assert!(steps.contains(&format!("{step:<8} passed")), "{step}: {steps}");
+        assert!(steps.contains(&format!("{step:<8} ok")), "{step}: {steps}");
     }
     assert!(a.ask(command("events")).contains("line1-a starts as primary"));
     let switchover = command("switchover");

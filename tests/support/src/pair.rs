@@ -52,9 +52,11 @@ impl Profile {
 }
 
 /// The services of a node that is a primary, in a process each; the first is the heartbeat.
-pub const OF_PRIMARY: [&str; 3] = ["heartbeat-server", "plugin-supervisor", "management"];
+pub const OF_PRIMARY: [&str; 4] =
+    ["heartbeat-server", "plugin-supervisor", "certificate-trust", "management"];
 /// Those of a secondary.
-pub const OF_SECONDARY: [&str; 3] = ["heartbeat-client", "plugin-supervisor", "management"];
+pub const OF_SECONDARY: [&str; 4] =
+    ["heartbeat-client", "plugin-supervisor", "certificate-trust", "management"];
 
 /// What a pair is made of.
 #[derive(Clone, Debug)]

@@ -125,7 +125,10 @@ fn path(status: &NodeStatus, path: &PathStatus) -> String {
     let colour = match verdict {
         LinkVerdict::Established => Colour::Green,
         _ if path.lost => Colour::Yellow,
-        _ => Colour::Red,
+        LinkVerdict::Unspecified
+        | LinkVerdict::Silent
+        | LinkVerdict::Unproved
+        | LinkVerdict::ProvedRefused => Colour::Red,
     };
     let mut text = format!("{} for {for_}", paint(colour, &render::link(verdict).replace('_', ", ")));
     if !path.address.is_empty() {

@@ -58,7 +58,7 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
     };
     let services = build(&prepared, &journal, listener, trust)?;
     // No part of a node changes its mode: `mode::settings` refuses it.
-    running::attend(&prepared, services, signals, journal, journal_thread)
+    Box::pin(running::attend(&prepared, services, signals, journal, journal_thread))
         .await
         .map(|_stopped| ExitCode::SUCCESS)
 }

@@ -42,7 +42,7 @@ pub(crate) async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let signals = listen()?;
     let (journal, journal_thread) = pieces::open_journal(&prepared)?;
     let services = build(&prepared, &journal)?;
-    attend(&prepared, services, signals, journal, journal_thread).await
+    Box::pin(attend(&prepared, services, signals, journal, journal_thread)).await
 }
 
 /// The signals of this process.

@@ -120,8 +120,8 @@ fn a_supervisor_frozen_and_then_killed_leaves_nothing_behind() {
     runs_again(&pair, &pair.secondary, struck);
     pair.primary.kill_service(SUPERVISOR);
     until("its guard to be gone", PATIENCE, || {
-        // The heartbeat, the operators' socket, and nothing of the dead supervisor.
-        (pair.primary.onduty_processes().len() == 2).then_some(())
+        // The heartbeat, the certificates, the operators' socket, and nothing of the dead supervisor.
+        (pair.primary.onduty_processes().len() == 3).then_some(())
     });
     pair.primary.start_service(SUPERVISOR);
     redundant(&pair, Which::Secondary);

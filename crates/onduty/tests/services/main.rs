@@ -22,6 +22,7 @@ use test_support::{Node, OF_PRIMARY, OF_SECONDARY, PATIENCE, Pair, PairOptions, 
 const SUPERVISOR: &str = "plugin-supervisor";
 const SERVER: &str = "heartbeat-server";
 const CLIENT: &str = "heartbeat-client";
+const TRUST: &str = "certificate-trust";
 const MANAGEMENT: &str = "management";
 
 fn options() -> PairOptions {
@@ -34,6 +35,7 @@ fn prepared(options: PairOptions) -> Pair {
     for (service, program) in [
         (SUPERVISOR, env!("CARGO_BIN_EXE_plugin-supervisor")),
         (CLIENT, env!("CARGO_BIN_EXE_heartbeat-client")),
+        (TRUST, env!("CARGO_BIN_EXE_certificate-trust")),
         (MANAGEMENT, env!("CARGO_BIN_EXE_management")),
     ] {
         pair.secondary.use_program(service, Path::new(program));
@@ -79,7 +81,7 @@ impl Which {
     }
 
     /// Its services; the first is the heartbeat.
-    const fn services(self) -> [&'static str; 3] {
+    const fn services(self) -> [&'static str; 4] {
         match self {
             Self::Primary => OF_PRIMARY,
             Self::Secondary => OF_SECONDARY,

@@ -5,7 +5,8 @@ use std::env;
 use test_support::{Pair, alone, boot_ns, one_at_a_time};
 
 use super::{
-    CLIENT, MANAGEMENT, OF_PRIMARY, OF_SECONDARY, SERVER, SUPERVISOR, Which, options, prepared, redundant,
+    CLIENT, MANAGEMENT, OF_PRIMARY, OF_SECONDARY, SERVER, SUPERVISOR, TRUST, Which, options, prepared,
+    redundant,
 };
 
 /// Random orders that are tried beside those that look hard.
@@ -45,11 +46,15 @@ fn orders_that_look_hard() {
         (Secondary, CLIENT),
         (Primary, SUPERVISOR),
         (Secondary, SUPERVISOR),
+        (Primary, TRUST),
+        (Secondary, TRUST),
     ]);
     // The supervisors long before anybody who gives orders, the secondary before the primary.
     start_in(&vec![
         (Secondary, SUPERVISOR),
         (Primary, SUPERVISOR),
+        (Secondary, TRUST),
+        (Primary, TRUST),
         (Secondary, CLIENT),
         (Secondary, MANAGEMENT),
         (Primary, SERVER),

@@ -8,7 +8,7 @@ use test_support::{
     undisturbed, until,
 };
 
-use super::{MANAGEMENT, Which, options, redundant, running};
+use super::{MANAGEMENT, TRUST, Which, options, redundant, running};
 
 const STUBBORN: &str = "[plugins.stubborn]\n\
      command = [\"sh\", \"-c\", \"trap '' TERM; while :; do sleep 0.2; done\"]\n\
@@ -61,7 +61,7 @@ fn each_service_in_turn() {
     let _turn = alone();
     let mut pair = running(stubborn());
     let budget = budget(&pair.primary);
-    // The duty changes sides with every service but the last.
+    // The duty changes sides with the heartbeat and with the supervisor.
     let mut active = Which::Primary;
     for at in 0..active.services().len() {
         let standby = active.other();
@@ -77,8 +77,9 @@ fn each_service_in_turn() {
         let asked = active.of(&pair).ask_to_end(service);
         assert_eq!(active.of_mut(&mut pair).service_ended(service, budget).code(), Some(0));
         ended(&format!("{service} of the active {active:?}"), asked, budget);
-        if service == MANAGEMENT {
+        if [TRUST, MANAGEMENT].contains(&service) {
             undisturbed(&pair, active.of(&pair), asked);
+            active.of_mut(&mut pair).start_service(service);
         } else {
             runs_again(&pair, standby.of(&pair), asked);
             active.of_mut(&mut pair).start_service(service);
