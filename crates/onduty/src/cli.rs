@@ -1,10 +1,14 @@
 //! The command line, as clap reads it. What each command does is in the module of its name.
 
+mod mode;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use onduty_api::wire::trust::v1::CertificateStore;
+
+pub(crate) use mode::{ModeArgs, ModeName};
 
 /// Shown at the end of `onduty --help`; a test holds the codes to those of `service_kit::exit`.
 const AFTER_HELP: &str = "\
@@ -152,32 +156,6 @@ pub(crate) struct StopArgs {
     /// Do not hand the duty over: a plain restart
     #[arg(long)]
     pub(crate) no_handover: bool,
-}
-
-/// `mode`.
-#[derive(Debug, Args)]
-pub(crate) struct ModeArgs {
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-    /// The new mode; without it the mode is shown
-    pub(crate) mode: Option<ModeName>,
-    /// Change it also when nobody would run the plugins then, or both nodes would
-    #[arg(long, requires = "mode")]
-    pub(crate) force: bool,
-    /// Wait at most this long until the node runs in the new mode
-    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = span)]
-    pub(crate) within: Duration,
-}
-
-/// The modes of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ModeName {
-    /// Part of a pair: runs the plugins whenever it can
-    Primary,
-    /// Part of a pair: runs the plugins while the primary cannot
-    Secondary,
-    /// Runs the plugins, without redundancy
-    Deactivated,
 }
 
 /// `maintenance`.
