@@ -19,7 +19,13 @@ async fn an_unknown_certificate_is_kept_moved_to_trusted_and_revoked_without_a_r
     let (code, words) = failure(shake(&connector, "node-a", &acceptor).await.0);
     assert_eq!(code, "tls.unknown_certificate");
     let fingerprint = a.identity.fingerprint();
-    for part in [fingerprint.to_string().as_str(), "not trusted", "rejected", "`node-a`, 10.0.0.5", "move"] {
+    for part in [
+        fingerprint.to_string().as_str(),
+        "not trusted",
+        "rejected",
+        "`node-a`, 10.0.0.5",
+        "onduty certs trust",
+    ] {
         assert!(words.contains(part), "{part} is missing in: {words}");
     }
 

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use figment::value::{Dict, Map, Num, Tag, Value};
@@ -121,7 +122,10 @@ impl Layer {
         let bytes = match as_if.map_or_else(|| std::fs::read(path), |mode| Ok(productive::text(mode).into()))
         {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return layer,
+            // A data directory that is none has an error of its own, which names its key.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return layer;
+            }
             Err(error) => {
                 layer.refuse(String::new(), None, format!("cannot be read: {error}"), source());
                 return layer;
