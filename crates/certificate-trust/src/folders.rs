@@ -24,6 +24,8 @@ use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::{Semaphore, watch};
 
+use service_kit::with_causes;
+
 use crate::bundle::{
     Bundle, BundleReceiver, BundleSender, Der, Later, OwnPair, SystemRoots, TrustKeeper, Unknown,
 };
@@ -411,17 +413,6 @@ pub fn parse_crls(bytes: &[u8]) -> Result<Vec<Der>, String> {
     }
     crls.iter().try_for_each(|der| chain::check_crl(der))?;
     Ok(crls)
-}
-
-fn with_causes(error: &dyn core::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use failover_core::{Epoch, Event, EventCode, Measures, Severity};
+use failover_core::{Epoch, Event, EventCode, Severity};
 
 /// Takes events and returns at once.
 #[derive(Clone)]
@@ -31,14 +31,5 @@ impl fmt::Debug for Recorder {
 
 /// An event of the driver itself (the machine makes its own).
 pub(crate) fn notice(code: EventCode, severity: Severity, sentence: String, epoch: Option<Epoch>) -> Event {
-    Event {
-        code,
-        severity,
-        sentence,
-        cause: String::new(),
-        epoch,
-        transition: None,
-        request: None,
-        measures: Measures::default(),
-    }
+    Event { epoch, ..Event::plain(code, severity, sentence) }
 }

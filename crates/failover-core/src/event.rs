@@ -72,6 +72,23 @@ pub struct Event {
     pub measures: Measures,
 }
 
+impl Event {
+    /// One that is a sentence and nothing else.
+    #[must_use]
+    pub fn plain(code: EventCode, severity: Severity, sentence: String) -> Self {
+        Self {
+            code,
+            severity,
+            sentence,
+            cause: String::new(),
+            epoch: None,
+            transition: None,
+            request: None,
+            measures: Measures::default(),
+        }
+    }
+}
+
 macro_rules! event_codes {
     ($($(#[$doc:meta])* $name:ident => $text:literal),+ $(,)?) => {
         /// The kinds of events.

@@ -4,7 +4,6 @@
 //! unreachable, closed in the middle) is `Silent`; whoever can cause that on the wire could as well cut it.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use failover_core::DialOutcome;
 use onduty_api::Invalid;
 use onduty_api::errors::{self, Refusal};
 use service_kit::codes::Code;
+use service_kit::with_causes;
 use tonic::Status;
 
 /// Where a dial stands; the names are those of the connection test.
@@ -287,18 +287,6 @@ impl Failure {
 /// The most telling one: something wrong before nothing at all, and the one that came farthest.
 pub(crate) fn most_telling(failures: Vec<Failure>) -> Option<Failure> {
     failures.into_iter().rev().max_by_key(|failure| (failure.is_unproved(), failure.stage))
-}
-
-/// The message of an error with those of its causes.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a string cannot fail.
-        let _ = write!(sentence, ": {error}");
-        cause = error.source();
-    }
-    sentence
 }
 
 /// Whether the connection is gone, rather than that something wrong came over it.

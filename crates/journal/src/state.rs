@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use failover_core::{Event, EventCode, Measures, Severity};
+use failover_core::{Event, EventCode, Severity};
 use tokio::sync::{broadcast, watch};
 
 use crate::chain::{self, GENESIS, Link};
@@ -182,7 +182,7 @@ impl Shared {
         self.publish(&state);
         drop(state);
         if first {
-            self.record(own(
+            self.record(Event::plain(
                 EventCode::JournalDegraded,
                 Severity::Error,
                 format!("The journal cannot be written; events are kept in memory: {why}."),
@@ -207,7 +207,7 @@ impl Shared {
             many => (Severity::Warn, format!("{many} events were not journalled")),
         };
         let sentence = format!("The journal can be written again; {what}.");
-        self.record(own(EventCode::JournalRestored, severity, sentence));
+        self.record(Event::plain(EventCode::JournalRestored, severity, sentence));
     }
 
     /// The newest `limit` entries after number `after` that memory has, and whether the file has no more of them.
@@ -285,20 +285,6 @@ fn chained(entry: Entry, last: Head, json: &str) -> Entry {
     let number = last.number + 1;
     let chain = chain::next(&last.link, number, entry.unix_ms, &entry.node, json);
     Entry { number, chain, ..entry }
-}
-
-/// An event of the journal itself.
-pub(crate) fn own(code: EventCode, severity: Severity, sentence: String) -> Event {
-    Event {
-        code,
-        severity,
-        sentence,
-        cause: String::new(),
-        epoch: None,
-        transition: None,
-        request: None,
-        measures: Measures::default(),
-    }
 }
 
 /// The same sentence in the log, at the matching level.

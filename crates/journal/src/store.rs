@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::Entry;
 use crate::chain::Link;
-use crate::state::{Bounds, Head, Waiting, own};
+use crate::state::{Bounds, Head, Waiting};
 
 /// "ondu": tells our files from other SQLite files.
 const APPLICATION: i32 = 0x6f6e_6475;
@@ -260,7 +260,7 @@ fn unknown(number: u64, json: &str) -> Event {
     let value = serde_json::from_str::<serde_json::Value>(json).unwrap_or_default();
     let sentence = value.get("sentence").and_then(serde_json::Value::as_str).unwrap_or("it cannot be read");
     let sentence = format!("Entry {number} was written by another version: {sentence}");
-    own(EventCode::JournalDegraded, Severity::Warn, sentence)
+    Event::plain(EventCode::JournalDegraded, Severity::Warn, sentence)
 }
 
 /// One of the two marks of the file.

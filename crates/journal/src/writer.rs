@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use failover_core::{EventCode, Severity};
+use failover_core::{Event, EventCode, Severity};
 
 use crate::handle::JournalHandle;
-use crate::state::{Bounds, Shared, own};
+use crate::state::{Bounds, Shared};
 use crate::store::{KeptAside, Store, StoreError};
 use crate::{OpenError, Options};
 
@@ -105,7 +105,7 @@ fn connect(shared: &Shared) -> Option<Store> {
                     "The journal could not be gone on with ({why}); it is kept as {}, a new one was begun.",
                     aside.display()
                 );
-                shared.record(own(EventCode::JournalDegraded, Severity::Error, sentence));
+                shared.record(Event::plain(EventCode::JournalDegraded, Severity::Error, sentence));
             }
             Some(store)
         }

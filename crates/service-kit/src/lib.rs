@@ -2,6 +2,7 @@
 //! are written as a whole, the node's identity and its control socket.
 
 pub mod atomic_file;
+mod causes;
 mod clock;
 pub mod codes;
 pub mod descriptor;
@@ -15,5 +16,6 @@ pub mod telemetry;
 mod timer;
 pub mod unix_socket;
 
+pub use causes::with_causes;
 pub use clock::Clock;
 pub use timer::BootTimer;

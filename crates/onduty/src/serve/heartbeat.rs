@@ -19,6 +19,7 @@ use plugin_supervisor::{Sight, apart, sight};
 use service_kit::descriptor;
 use service_kit::ports::duty_ports;
 use service_kit::settings::Loaded;
+use service_kit::with_causes;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +147,7 @@ fn nothing_lives(data_dir: &DataDir) -> NothingLives {
         match plugin_supervisor::clear_leftovers(&data_dir.run()) {
             Ok(_ended) => true,
             Err(error) => {
-                tracing::error!("what the plugin supervisor left: {}", up::with_causes(&error));
+                tracing::error!("what the plugin supervisor left: {}", with_causes(&error));
                 false
             }
         }

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use certificate_trust::service::SOCKET;
 use management::forward;
 use service_kit::settings::Loaded;
+use service_kit::with_causes;
 
 use super::MANAGEMENT;
 use crate::failure::Failure;
 use crate::up::data_dir::{DataDir, Part};
-use crate::up::{self, running, with_causes};
+use crate::up::{self, running};
 
 /// Runs the service until it is stopped.
 pub(super) fn run(loaded: &Loaded) -> Result<ExitCode, Failure> {

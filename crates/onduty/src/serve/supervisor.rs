@@ -9,13 +9,14 @@ use plugin_supervisor::apart;
 use service_kit::Clock;
 use service_kit::ports::duty_ports;
 use service_kit::settings::Loaded;
+use service_kit::with_causes;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::SUPERVISOR;
 use crate::failure::Failure;
 use crate::up::data_dir::{DataDir, Part};
-use crate::up::{self, pieces, running, with_causes};
+use crate::up::{self, pieces, running};
 
 // Together with what the service itself needs (a second), these are part of the stop budget that `config check` prints.
 /// What an orderly stop of the plugins may take beyond their own limits.

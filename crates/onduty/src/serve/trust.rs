@@ -7,12 +7,13 @@ use std::sync::Arc;
 use certificate_trust::service::{self, SOCKET};
 use service_kit::Clock;
 use service_kit::settings::Loaded;
+use service_kit::with_causes;
 use tokio_util::sync::CancellationToken;
 
 use super::TRUST;
 use crate::failure::Failure;
 use crate::up::data_dir::{DataDir, Part};
-use crate::up::{self, running, trust, with_causes};
+use crate::up::{self, running, trust};
 
 /// Runs the service until it is stopped.
 pub(super) fn run(loaded: &Loaded) -> Result<ExitCode, Failure> {

@@ -31,6 +31,7 @@ use service_kit::Clock;
 use service_kit::codes::Code;
 use service_kit::settings::{LoadOptions, Loaded, NodeSettings};
 use service_kit::telemetry::Log;
+use service_kit::with_causes;
 
 use crate::cli::UpArgs;
 use crate::failure::Failure;
@@ -192,16 +193,4 @@ fn address(interface: &nix::ifaddrs::InterfaceAddress) -> Option<String> {
     let v4 = storage.as_sockaddr_in().map(|address| std::net::IpAddr::from(address.ip()));
     let v6 = storage.as_sockaddr_in6().map(|address| address.ip()).filter(|ip| !ip.is_unicast_link_local());
     v4.or_else(|| v6.map(Into::into)).map(|ip| ip.to_string())
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duty::{DutyHandles, Recorder};
-use failover_core::{Event, EventCode, Measures, Severity};
+use failover_core::{Event, EventCode, Severity};
 use journal::{Journal, JournalHandle, JournalThread};
 use management::ConnectionTest;
 use onduty_api::failover::PluginStatus;
@@ -18,13 +18,14 @@ use service_kit::Clock;
 use service_kit::codes::Code;
 use service_kit::ports::{DriverPort, SupervisorPort};
 use service_kit::settings::{Loaded, NodeSettings};
+use service_kit::with_causes;
 use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::up::data_dir::DataDir;
 use crate::up::duty_thread::DutyThread;
 use crate::up::trust::Trust;
-use crate::up::{Prepared, mode, plugins, project, with_causes};
+use crate::up::{Prepared, mode, plugins, project};
 
 /// The journal of the node, and its thread.
 pub(crate) fn open_journal(prepared: &Prepared) -> Result<(JournalHandle, JournalThread), Failure> {
@@ -131,7 +132,7 @@ pub(crate) fn clear_leftovers(run_dir: &Path, journal: &JournalHandle) -> Result
     let found =
         plugin_supervisor::clear_leftovers(run_dir).map_err(|error| Failure::failed(with_causes(&error)))?;
     for (severity, sentence) in leftovers(&found) {
-        journal.record(event(EventCode::PluginChanged, severity, sentence));
+        journal.record(Event::plain(EventCode::PluginChanged, severity, sentence));
     }
     Ok(())
 }
@@ -181,18 +182,4 @@ pub(crate) fn no_port(address: SocketAddr, error: &io::Error) -> Failure {
 pub(crate) fn duplicate(listener: &TcpListener) -> Result<OwnedFd, Failure> {
     let lent = listener.try_clone().map_err(|error| Failure::failed(format!("sharing the port: {error}")))?;
     Ok(lent.into())
-}
-
-/// An event of the node itself.
-pub(crate) fn event(code: EventCode, severity: Severity, sentence: String) -> Event {
-    Event {
-        code,
-        severity,
-        sentence,
-        cause: String::new(),
-        epoch: None,
-        transition: None,
-        request: None,
-        measures: Measures::default(),
-    }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use certificate_trust::Fingerprint;
 use duty::{DutyHandles, OperatorHandle, RunEnd};
-use failover_core::{EventCode, Input, Mode, Severity};
+use failover_core::{Event, EventCode, Input, Mode, Severity};
 use journal::{JournalHandle, JournalThread};
 use service_kit::ports::duty_ports;
 use service_kit::signals::{self, StopSignals};
+use service_kit::with_causes;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::Failure;
 use crate::up::duty_thread::DutyThread;
 use crate::up::trust::{self, Trust};
-use crate::up::{Ended, Prepared, link, mode, parts, pieces, with_causes};
+use crate::up::{Ended, Prepared, link, mode, parts, pieces};
 
 /// How long the services may take to end after the driver has, and then the supervisor. Part of the stop budget that
 /// `config check` prints.
@@ -111,7 +112,7 @@ fn tell_new_identity(prepared: &Prepared, journal: &JournalHandle) {
              the right key",
             aside.display()
         );
-        journal.record(pieces::event(EventCode::TrustNotice, Severity::Error, sentence));
+        journal.record(Event::plain(EventCode::TrustNotice, Severity::Error, sentence));
     }
 }
 
@@ -216,11 +217,7 @@ fn told(end: End, signals: &StopSignals, journal: &JournalHandle) -> Result<Ende
         End::Driver(RunEnd::SupervisorGone) => "the plugin supervisor has ended by itself".to_owned(),
         End::Broken(why) => why,
     };
-    journal.record(pieces::event(
-        EventCode::NodeStopped,
-        Severity::Critical,
-        format!("the node ends: {why}"),
-    ));
+    journal.record(Event::plain(EventCode::NodeStopped, Severity::Critical, format!("the node ends: {why}")));
     Err(Failure::failed(why))
 }
 
@@ -237,7 +234,7 @@ async fn keep(mode: Mode, prepared: &Prepared, journal: &JournalHandle) {
                 format!("the mode could not be changed to {mode}, because it could not be kept: {why}"),
             ),
         };
-    journal.record(pieces::event(EventCode::ModeChanged, severity, sentence));
+    journal.record(Event::plain(EventCode::ModeChanged, severity, sentence));
 }
 
 /// The second Ctrl-C: no hand-over any more. The third: now.

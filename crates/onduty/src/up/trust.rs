@@ -12,19 +12,20 @@ use certificate_trust::service::{
 use certificate_trust::{
     BundleReceiver, Fingerprint, OwnIdentity, PkiStore, SystemStore, TrustFolders, TrustKeeper,
 };
-use failover_core::{EventCode, Severity};
+use failover_core::{Event, EventCode, Severity};
 use journal::JournalHandle;
 use service_kit::Clock;
 use service_kit::codes::Code;
 use service_kit::settings::{Loaded, NodeSettings, Trust as TrustSetting};
+use service_kit::with_causes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::up::certificate_names;
 use crate::up::data_dir::DataDir;
-use crate::up::{certificate_names, pieces, with_causes};
 
 /// How long the folders may take to be read again.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -111,7 +112,7 @@ pub(crate) fn certificates(
 /// Writes changes of certificates into the journal.
 pub(crate) fn journalled(journal: JournalHandle) -> ChangeRecorder {
     Arc::new(move |sentence| {
-        journal.record(pieces::event(EventCode::TrustNotice, Severity::Info, sentence));
+        journal.record(Event::plain(EventCode::TrustNotice, Severity::Info, sentence));
     })
 }
 

@@ -12,6 +12,7 @@ use onduty_api::trust::{MAX_ANSWER, MAX_REQUEST};
 use onduty_api::wire::trust::v1::certificate_service_client::CertificateServiceClient;
 use service_kit::Clock;
 use service_kit::settings::Loaded;
+use service_kit::with_causes;
 use tonic::transport::Channel;
 
 use crate::cli::CertsArgs;
@@ -19,7 +20,7 @@ use crate::failure::Failure;
 use crate::node::{self, SOCKET_NAME};
 use crate::settings;
 use crate::up::data_dir::{DataDir, Part};
-use crate::up::{trust, with_causes};
+use crate::up::trust;
 
 /// How long the node may take: it only reads and writes a few files.
 pub(super) const ANSWER: Duration = Duration::from_secs(15);
