@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use onduty_api::caller::{CALLER, at_the_other_end};
 use onduty_api::unix_channel;
+use onduty_api::unix_server::serve_until;
 use onduty_api::wire::events::v1::events_service_server;
 use onduty_api::wire::failover::v1::failover_service_server;
 use onduty_api::wire::heartbeat::v1::connection_test_service_server;
@@ -81,16 +82,7 @@ impl Forwarder {
             .add_service(Forward::<ReflectionAlpha>::new(duty))
             .add_service(Forward::<CertificateService>::new(trust))
             .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
-        let drained = async {
-            stop.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        // Cancel-safe where it matters: whichever ends first, the process is stopping or the server is broken.
-        let outcome = tokio::select! {
-            served = serving => served,
-            () = async { accepting.await; std::future::pending().await } => Ok(()),
-            () = drained => Ok(()),
-        };
+        let outcome = serve_until(stop.cancelled(), DRAIN, accepting, serving).await;
         outcome.map_err(RunError::from)
     }
 }

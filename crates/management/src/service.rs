@@ -11,6 +11,7 @@ use failover_core::BootTime;
 use journal::JournalHandle;
 use onduty_api::failover::PluginStatus;
 use onduty_api::trust;
+use onduty_api::unix_server::serve_until;
 use onduty_api::wire::events::v1::events_service_server::EventsServiceServer;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverServiceServer;
 use onduty_api::wire::heartbeat::v1::connection_test_service_server::ConnectionTestServiceServer;
@@ -153,16 +154,7 @@ impl Management {
             .add_service(reflection_alpha.max_decoding_message_size(LARGEST_REQUEST))
             .add_optional_service(certificates)
             .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
-        let drained = async {
-            stop.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        // Cancel-safe where it matters: whichever ends first, the node is stopping or the server is broken.
-        let outcome = tokio::select! {
-            served = serving => served,
-            () = async { accepting.await; std::future::pending().await } => Ok(()),
-            () = drained => Ok(()),
-        };
+        let outcome = serve_until(stop.cancelled(), DRAIN, accepting, serving).await;
         outcome.map_err(RunError::from)
     }
 }

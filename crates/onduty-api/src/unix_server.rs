@@ -1,9 +1,11 @@
-//! Connections of a unix socket for a gRPC server, bounded in number. Who may connect was asked before, by whoever accepts.
+//! Connections of a unix socket for a gRPC server, bounded in number, and the server's end. Who may connect was asked before, by
+//! whoever accepts.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
@@ -33,6 +35,34 @@ where
         }
     };
     (accepting, accepted)
+}
+
+/// Serves until the server ends by itself, or at most `drain` after `stop`: a caller that does not hang up holds nothing up.
+/// `accepting` feeds the server; its own end is not the server's.
+///
+/// # Errors
+///
+/// When the server fails.
+pub async fn serve_until<E>(
+    stop: impl Future,
+    drain: Duration,
+    accepting: impl Future,
+    serving: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    let drained = async {
+        let _asked = stop.await;
+        tokio::time::sleep(drain).await;
+    };
+    let accepting = async {
+        let _stopped = accepting.await;
+        std::future::pending().await
+    };
+    // Cancel-safe where it matters: whichever ends first, the process is stopping or the server is broken.
+    tokio::select! {
+        served = serving => served,
+        () = accepting => Ok(()),
+        () = drained => Ok(()),
+    }
 }
 
 /// A caller's connection, and its place among those that are allowed.

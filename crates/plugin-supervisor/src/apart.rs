@@ -29,10 +29,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use onduty_api::unix_server::serve_until;
 use onduty_api::wire::plugin::v1::plugin_supervisor_service_server::PluginSupervisorServiceServer;
 use service_kit::Clock;
 use service_kit::ports::DriverPort;
-use service_kit::unix_socket::{Access, Socket, SocketError, check_caller};
+use service_kit::unix_socket::{Access, Socket, SocketError};
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -51,8 +52,6 @@ pub const LISTENER_SOCKET: &str = "listener.sock";
 
 /// An order is a few dozen bytes.
 const LARGEST_ORDER: usize = 4 * 1024;
-/// How long accepting rests after an error of the system, so that it does not spin.
-const REST: Duration = Duration::from_millis(100);
 /// How long the end waits for the answers on their way.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -117,15 +116,9 @@ impl Apart {
         let ruling = async {
             hub.run(stop).await;
             over.cancel();
-            tokio::time::sleep(DRAIN).await;
         };
-        // Cancel-safe where it matters: whichever ends first, the process ends.
-        let outcome = tokio::select! {
-            served = serving => served,
-            () = ruling => Ok(()),
-            () = async { tokio::join!(accepting, lending); std::future::pending().await } => Ok(()),
-        };
-        outcome.map_err(RunError)
+        let sockets = async { tokio::join!(accepting, lending) };
+        Box::pin(serve_until(ruling, DRAIN, sockets, serving)).await.map_err(RunError)
     }
 }
 
@@ -137,23 +130,12 @@ fn accept(
     // One at a time: there is one driver.
     let (callers, accepted) = mpsc::channel(1);
     let accepting = async move {
-        loop {
-            // Cancel-safe: nothing is lost when the stop comes first.
-            let stream = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match stream.map(|stream| check_caller(&stream).map(|()| stream)) {
-                Ok(Ok(stream)) => {
-                    if callers.send(Ok(stream)).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(Err(who)) => tracing::warn!(who, "turned a caller of the supervisor's socket away"),
-                Err(error) => {
-                    tracing::warn!(%error, "accepting on the supervisor's socket");
-                    tokio::time::sleep(REST).await;
-                }
+        // Cancel-safe: nothing is lost when the stop comes first.
+        while let Some(stream) =
+            stop.run_until_cancelled(listener.accept_allowed("the supervisor's socket")).await
+        {
+            if callers.send(Ok(stream)).await.is_err() {
+                return;
             }
         }
     };

@@ -143,7 +143,7 @@ impl Socket {
 /// # Errors
 ///
 /// Who it is instead, for the log.
-pub fn check_caller(stream: &tokio::net::UnixStream) -> Result<(), String> {
+fn check_caller(stream: &tokio::net::UnixStream) -> Result<(), String> {
     let caller = stream.peer_cred().map_err(|error| format!("unknown: {error}"))?;
     let own = rustix::process::geteuid().as_raw();
     if caller.uid() == own || caller.uid() == 0 { Ok(()) } else { Err(format!("user id {}", caller.uid())) }

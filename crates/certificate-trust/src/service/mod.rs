@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onduty_api::trust::MAX_REQUEST;
-use onduty_api::unix_server::hand_over;
+use onduty_api::unix_server::{hand_over, serve_until};
 use onduty_api::wire::trust::v1::certificate_service_server::CertificateServiceServer;
 use onduty_api::wire::trust::v1::trust_bundle_service_server::TrustBundleServiceServer;
 use service_kit::Clock;
@@ -129,16 +129,7 @@ impl TrustService {
             .add_service(TrustBundleServiceServer::new(bundles).max_decoding_message_size(MAX_REQUEST))
             .add_service(CertificateServiceServer::new(certificates).max_decoding_message_size(MAX_REQUEST))
             .serve_with_incoming_shutdown(ReceiverStream::new(callers), stop.clone().cancelled_owned());
-        let drained = async {
-            stop.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        // Cancel-safe where it matters: whichever ends first, the process is stopping or the server is broken.
-        let outcome = tokio::select! {
-            served = serving => served,
-            () = async { let _stopped = accepting.await; std::future::pending().await } => Ok(()),
-            () = drained => Ok(()),
-        };
+        let outcome = serve_until(stop.cancelled(), DRAIN, accepting, serving).await;
         outcome.map_err(RunError)
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use service_kit::descriptor::{DONE, LEND, LINE, REFUSED, RELEASE, receive, send};
-use service_kit::unix_socket::{Socket, check_caller};
+use service_kit::unix_socket::Socket;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -13,25 +13,15 @@ use super::hub::Message;
 
 /// A caller says its word at once; one at a time is served.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long accepting rests after an error of the system, so that it does not spin.
-const REST: Duration = Duration::from_millis(100);
 
 /// Serves one caller after the other.
 pub(super) async fn serve(socket: Socket, hub: mpsc::Sender<Message>) {
     loop {
-        match socket.accept().await {
-            Ok(stream) => match check_caller(&stream) {
-                Ok(()) => match timeout(PATIENCE, attend(&stream, &hub)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!(%error, "a caller of the listener's socket"),
-                    Err(_elapsed) => tracing::warn!("a caller of the listener's socket said nothing"),
-                },
-                Err(who) => tracing::warn!(who, "turned a caller of the listener's socket away"),
-            },
-            Err(error) => {
-                tracing::warn!(%error, "accepting on the listener's socket");
-                tokio::time::sleep(REST).await;
-            }
+        let stream = socket.accept_allowed("the listener's socket").await;
+        match timeout(PATIENCE, attend(&stream, &hub)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a caller of the listener's socket"),
+            Err(_elapsed) => tracing::warn!("a caller of the listener's socket said nothing"),
         }
     }
 }
