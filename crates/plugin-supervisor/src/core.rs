@@ -259,7 +259,7 @@ impl Core {
                 Timer::KilledJob(job) => self.survived_its_killing(job),
                 Timer::Backoff { plugin, turn } => self.backed_off(plugin, turn),
                 Timer::Stuck { token } => self.ending_is_stuck(token),
-                Timer::EpochFile(epoch) => self.epoch_file_is_there(epoch),
+                Timer::EpochFile(epoch) => self.start_without_waiting(epoch),
                 Timer::GuardSilent { last_chance } => self.check_silence(last_chance),
                 Timer::GuardRespawn => self.start_guard(),
                 Timer::Preflight { turn } => self.preflight_is_due(turn),

@@ -151,15 +151,24 @@ impl Core {
         }
     }
 
-    /// The epoch file is there, or late: the plugins need not wait for it any longer.
+    /// The epoch file is there: running plugins are told of it now and not before, because the file is all they have to
+    /// learn the new epoch from.
     pub(crate) fn epoch_file_is_there(&mut self, written: Epoch) {
+        if matches!(self.phase, Phase::Running { epoch, .. } if epoch == written)
+            && std::mem::take(&mut self.reload_due)
+        {
+            self.reload();
+        }
+        self.start_without_waiting(written);
+    }
+
+    /// The epoch file is there, or late: plugins that start need not wait for it any longer, they have the epoch in
+    /// their environment.
+    pub(crate) fn start_without_waiting(&mut self, written: Epoch) {
         if let Phase::Running { epoch, open, .. } = &mut self.phase
             && *epoch == written
             && !std::mem::replace(open, true)
         {
-            if std::mem::take(&mut self.reload_due) {
-                self.reload();
-            }
             self.start_due();
             self.announce();
         }
