@@ -26,6 +26,11 @@ struct Guard {
 
 impl Guard {
     fn start() -> Self {
+        Self::start_by(&[])
+    }
+
+    /// Started by another program, which becomes the guard.
+    fn start_by(starter: &[&str]) -> Self {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
@@ -33,7 +38,8 @@ impl Guard {
         setsockopt(&ours, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(seconds, 0)).unwrap();
         setsockopt(&ours, sockopt::SndBuf, &1_000_000).unwrap();
         let own = env!("CARGO_BIN_EXE_guard-for-tests");
-        let child = Command::new(own).args(["guard", "run", own, "guard"]).stdin(theirs).spawn().unwrap();
+        let mut words = starter.iter().copied().chain([own, "guard", "run", own, "guard"]);
+        let child = Command::new(words.next().unwrap()).args(words).stdin(theirs).spawn().unwrap();
         let guard = Self { child, socket: Some(ours) };
         assert_eq!(guard.hear(), json!("Ready"));
         guard
@@ -155,6 +161,20 @@ fn nothing_starts_without_its_lease_and_a_lease_that_ran_out_never_comes_back() 
     guard.say(&json!({ "Lease": { "epoch": 6, "hold_until": 0, "confirm": true } }));
     assert_eq!(guard.hear_of("Fired")["epoch"], 6);
     guard.hear_of("Exited");
+}
+
+#[test]
+fn a_plugin_ignores_no_signal_that_the_manager_was_started_to_ignore() {
+    // As `nohup onduty up &` in a script does.
+    let guard = Guard::start_by(&["sh", "-c", "trap '' HUP INT QUIT CHLD; exec \"$0\" \"$@\""]);
+    guard.lease(4, HOUR);
+    guard.start_job(1, Some(4), &["sh", "-c", "trap 'exit 7' HUP; kill -HUP $$; exit 8"]);
+    assert_eq!(guard.hear_of("Exited"), json!({ "job": 1, "end": { "Status": 7 } }));
+    guard.start_job(2, Some(4), &["sh", "-c", "kill -INT $$; exit 8"]);
+    assert_eq!(guard.hear_of("Exited"), json!({ "job": 2, "end": { "Signal": 2 } }));
+    // None of the 31 that have names; of those above, the C library keeps two for itself.
+    guard.start_job(3, Some(4), &["grep", "-qE", "SigIgn:.{9}[08]0000000$", "/proc/self/status"]);
+    assert_eq!(guard.hear_of("Exited"), json!({ "job": 3, "end": { "Status": 0 } }));
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod jobs;
 mod kill;
 mod run;
 mod shim;
+mod signals;
 mod tombstone;
 
 use std::ffi::{OsStr, OsString};

@@ -19,8 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use failover_core::{BootTime, Epoch};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
@@ -29,7 +28,7 @@ use service_kit::guard_line::{self, Heard, Word};
 use super::jobs::{Jobs, News};
 use super::kill::{Ending, cgroup_is_empty, is_first_process};
 use super::tombstone::{self, Grave};
-use super::{Again, enter};
+use super::{Again, enter, signals};
 use crate::wire::{self, Command, Event, JobId, Received, Spec};
 
 /// Starts that wait for their turn. More than plugins can be configured; beyond it a start is refused.
@@ -92,16 +91,9 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
     if is_first_process() {
         enter::settle_in();
     }
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGCHLD);
-    // Only the manager ends the guard, or the kernel.
-    for polite in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
-        mask.add(polite);
-    }
-    mask.thread_block()?;
     let mut guard = Guard {
         socket,
-        deaths: SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+        deaths: signals::set_up()?,
         timer: rustix::time::timerfd_create(
             TimerfdClockId::Boottime,
             TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
