@@ -28,8 +28,8 @@ pub const KILL_TIME: Duration = Duration::from_millis(50);
 pub const SCHEDULING_DELAY: Duration = Duration::from_millis(50);
 /// `ε`: what is kept in hand.
 pub const MARGIN: Duration = Duration::from_millis(10);
-/// The shortest period in which the duty lease is renewed; `G` must hold four of them.
-pub const SHORTEST_RENEWAL: Duration = Duration::from_millis(20);
+/// The shortest `G`: with less, a manager on a loaded machine would lose its plugins to its own guard.
+pub const SHORTEST_GUARD_DEADLINE: Duration = Duration::from_millis(80);
 /// The shortest heartbeat interval.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a starting node at least looks for a peer that had its own role when it was last heard.
@@ -77,7 +77,7 @@ fn spent(contender: Role, interval: Duration) -> Duration {
 ///
 /// # Errors
 ///
-/// When `G` would be shorter than four renewals of [`SHORTEST_RENEWAL`].
+/// When `G` would be shorter than [`SHORTEST_GUARD_DEADLINE`].
 pub fn guard_deadline(interval: Duration, takeover_after: Duration) -> Result<Duration, NoRoomForGuard> {
     guard_deadline_against(Role::Secondary, interval, takeover_after)
 }
@@ -86,14 +86,14 @@ pub fn guard_deadline(interval: Duration, takeover_after: Duration) -> Result<Du
 ///
 /// # Errors
 ///
-/// When it would be shorter than four renewals of [`SHORTEST_RENEWAL`].
+/// When it would be shorter than [`SHORTEST_GUARD_DEADLINE`].
 pub fn guard_deadline_against(
     contender: Role,
     interval: Duration,
     takeover_after: Duration,
 ) -> Result<Duration, NoRoomForGuard> {
     let spent = spent(contender, interval);
-    let shortest = SHORTEST_RENEWAL * 4;
+    let shortest = SHORTEST_GUARD_DEADLINE;
     let room = after_drift(takeover_after).checked_sub(spent).filter(|room| *room >= shortest);
     // Whole milliseconds, rounded down: the figure is told to people and to the peer.
     room.map(|room| Duration::from_millis(u64::try_from(room.as_millis()).unwrap_or(u64::MAX))).ok_or_else(

@@ -104,9 +104,10 @@ pub(crate) struct Core {
     pub(crate) answered: Option<Epoch>,
     /// The highest epoch that was ended by force: it never comes back.
     pub(crate) fired: Option<Epoch>,
-    /// The lease the guard last confirmed.
+    /// The lease as the guard has last seen it.
     pub(crate) held: Option<(u64, failover_core::BootTime)>,
-    pub(crate) silence_watched: bool,
+    /// The guard seems to stand still and has been asked.
+    pub(crate) guard_asked: bool,
     /// Running plugins are to be told of a new epoch as soon as the file holds it.
     pub(crate) reload_due: bool,
     /// What the guard last said survives.
@@ -154,7 +155,7 @@ impl Core {
             answered: None,
             fired: None,
             held: None,
-            silence_watched: false,
+            guard_asked: false,
             reload_due: false,
             surviving: None,
             jobs: BTreeMap::new(),

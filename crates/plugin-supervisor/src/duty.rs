@@ -80,27 +80,29 @@ impl Core {
 
     /// Hands the lease of the order on, before anything else is done with it.
     fn renew(&mut self) {
-        self.renew_asking(false);
+        let Some((epoch, hold_until)) = self.lease_of_order() else { return };
+        let Some(link) = &mut self.link else { return };
+        link.renew(epoch, hold_until);
+        // Of a lease that has just begun the guard need not have seen anything yet.
+        let known = self.held.filter(|(of, _)| *of == epoch).map(|(_, until)| until);
+        let held = known.map_or(hold_until, |until| link.held(epoch).map_or(until, |seen| seen.max(until)));
+        self.held = Some((epoch, held));
+        let now = self.context.clock.boot();
+        if held + SILENCE <= now {
+            self.ask_guard();
+        } else if !self.guard_asked {
+            self.timers.replace(hold_until.since(now) + SILENCE, Timer::GuardSilent { last_chance: false });
+        }
     }
 
-    /// The guard confirms a lease when two thirds of what it last confirmed are used up, or when it is `asked`: often enough
-    /// to tell that it lives, and no more wake-ups of both than that takes.
-    fn renew_asking(&mut self, asked: bool) {
-        let Some((epoch, hold_until)) = self.order.and_then(|o| Some((o.epoch(), o.hold_until()?))) else {
-            return;
-        };
+    /// The lease that what runs now lives by.
+    fn lease_of_order(&self) -> Option<(u64, BootTime)> {
+        let order = self.order?;
         let lives = match self.phase {
-            Phase::Running { epoch: current, .. } | Phase::Stopping { epoch: current } => epoch >= current,
+            Phase::Running { epoch, .. } | Phase::Stopping { epoch } => order.epoch() >= epoch,
             Phase::Idle | Phase::Ending { .. } => false,
         };
-        let Some(link) = self.link.as_mut().filter(|_| lives) else { return };
-        let now = self.context.clock.boot();
-        let span = hold_until.since(now);
-        let confirmed = self.held.filter(|(held, _)| *held == epoch.0).map(|(_, until)| until.since(now));
-        link.renew(epoch.0, hold_until, asked || confirmed.is_none_or(|left| left < span / 3));
-        if !std::mem::replace(&mut self.silence_watched, true) {
-            self.timers.after(span + SILENCE, Timer::GuardSilent { last_chance: false });
-        }
+        order.hold_until().filter(|_| lives).map(|until| (order.epoch().0, until))
     }
 
     /// Makes the phase follow the order.
@@ -138,7 +140,7 @@ impl Core {
             return;
         }
         self.answered = None;
-        self.held = None;
+        (self.held, self.guard_asked) = (None, false);
         self.phase = Phase::Running { epoch, open: false, announced: false };
         self.renew();
         self.epoch_file.write(epoch);
@@ -278,7 +280,7 @@ impl Core {
 
     fn understand(&mut self, event: Event, passed: Vec<OwnedFd>) {
         match event {
-            Event::Held { epoch, hold_until } => self.guard_holds(epoch, hold_until),
+            Event::Held { epoch, hold_until } => self.held = Some((epoch, hold_until)),
             Event::Started { job, pid } => self.started(job, passed.first().map_or(Some(pid), host_pid)),
             Event::StartFailed { job, why } => self.start_failed(job, why),
             Event::Exited { job, end } => self.exited(job, end),
@@ -305,14 +307,6 @@ impl Core {
         }
     }
 
-    fn guard_holds(&mut self, epoch: u64, hold_until: BootTime) {
-        self.held = Some((epoch, hold_until));
-        if self.silence_watched {
-            let span = hold_until.since(self.context.clock.boot());
-            self.timers.replace(span + SILENCE, Timer::GuardSilent { last_chance: false });
-        }
-    }
-
     fn lease_ran_out(&mut self, epoch: Epoch) {
         self.fired = self.fired.max(Some(epoch));
         match self.phase {
@@ -325,9 +319,19 @@ impl Core {
         }
     }
 
-    /// A guard that neither confirms a newer lease nor acts on the old one is stopped or stuck.
+    /// A guard that neither sees a newer lease nor acts on the old one is stopped or stuck. Or the whole machine stood
+    /// still: it is asked, and gets a moment to wake up.
+    fn ask_guard(&mut self) {
+        if let (Some((epoch, hold_until)), Some(link), false) =
+            (self.lease_of_order(), &mut self.link, self.guard_asked)
+        {
+            self.guard_asked = true;
+            link.begin_lease(epoch, hold_until);
+            self.timers.replace(LAST_CHANCE, Timer::GuardSilent { last_chance: true });
+        }
+    }
+
     pub(crate) fn check_silence(&mut self, last_chance: bool) {
-        self.silence_watched = false;
         // What it has said already counts, also when this process itself has just been frozen and hears it late.
         while let Some(link) = &mut self.link {
             match link.take() {
@@ -337,25 +341,19 @@ impl Core {
                 }
             }
         }
-        let living = match self.phase {
-            Phase::Running { .. } | Phase::Stopping { .. } => self.link.is_some(),
-            Phase::Idle | Phase::Ending { .. } => false,
-        };
-        if !living {
+        let (Some((epoch, _)), Some(link)) = (self.lease_of_order(), &self.link) else {
+            self.guard_asked = false;
             return;
-        }
+        };
+        self.held = link.held(epoch).map(|until| (epoch, until)).or(self.held);
         let now = self.context.clock.boot();
         let acts_at = self.held.map(|(_, hold_until)| hold_until + SILENCE).filter(|at| *at > now);
         if let Some(at) = acts_at {
-            self.silence_watched = true;
-            self.timers.after(at.since(now), Timer::GuardSilent { last_chance: false });
+            self.guard_asked = false;
+            self.timers.replace(at.since(now), Timer::GuardSilent { last_chance: false });
         } else if !last_chance {
-            // The whole machine may have stood still, or a newer lease was never to be confirmed: the guard is asked,
-            // and gets a moment to wake up.
-            self.silence_watched = true;
-            self.renew_asking(true);
-            self.timers.after(LAST_CHANCE, Timer::GuardSilent { last_chance: true });
-        } else if let Some(link) = &self.link {
+            self.ask_guard();
+        } else {
             tracing::error!("the guard does not act on its lease and is killed");
             crate::procfs::kill(&link.process.pidfd);
         }

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::containment::{ContainmentChoice, Mechanism, candidates, make_cgroup, remove_cgroup};
 use crate::guard::{Again, STEP_RUN};
+use crate::lease_memory::LeaseMemory;
 use crate::leftovers::{GUARD_ID, Process, Run, end_all_of};
 use crate::procfs;
 use crate::wire::{self, Command, Event, Received};
@@ -32,6 +33,7 @@ pub(crate) struct GuardProcess {
     /// Holds the guard and nobody else.
     pub(crate) pidfd: OwnedFd,
     pub(crate) run: Run,
+    pub(crate) lease: LeaseMemory,
     child: Child,
 }
 
@@ -88,6 +90,7 @@ impl GuardStarter {
         cgroup: Option<PathBuf>,
         id: &str,
     ) -> Result<GuardProcess, String> {
+        let lease = LeaseMemory::create().map_err(|e| format!("cannot make the memory of the lease: {e}"))?;
         let (socket, theirs) = wire::pair().map_err(|e| format!("cannot make the guard's socket: {e}"))?;
         let step = match mechanism {
             Mechanism::Namespace(step) => step.word(),
@@ -100,7 +103,7 @@ impl GuardStarter {
         drop(command);
         let direct = matches!(step, STEP_RUN).then(|| i32::try_from(child.id()).unwrap_or(0));
         let greeted = wire::encode(&Command::Configure { cgroup: cgroup.clone() })
-            .and_then(|bytes| wire::send(socket.as_fd(), &bytes, &[]))
+            .and_then(|bytes| wire::send(socket.as_fd(), &bytes, &[lease.share()?.as_fd()]))
             .map_err(|e| format!("cannot speak to the guard: {e}"))
             .and_then(|()| wait_for_guard(&socket, direct));
         if direct.is_none() {
@@ -128,7 +131,7 @@ impl GuardStarter {
             cgroup,
             namespace: procfs::pid_namespace(),
         };
-        Ok(GuardProcess { socket, level: mechanism.level(), pidfd, run, child })
+        Ok(GuardProcess { socket, level: mechanism.level(), pidfd, run, lease, child })
     }
 }
 

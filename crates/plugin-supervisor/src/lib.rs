@@ -29,6 +29,7 @@ mod environment;
 mod epoch_file;
 pub mod guard;
 mod guard_process;
+mod lease_memory;
 mod leftovers;
 mod life;
 mod link;

@@ -1,5 +1,5 @@
-//! The supervisor's end of the guard's socket, in the runtime: nothing here ever waits to send, and a renewal of the
-//! lease overtakes whatever else could not be sent yet.
+//! The supervisor's end of the guard's socket, in the runtime: nothing here ever waits to send, and a lease overtakes
+//! whatever else could not be sent yet. Of a lease that goes on the guard learns from the memory of the lease.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,8 +27,10 @@ pub(crate) struct Link {
     /// Only waited on: packets are sent and received by [`wire`], as the socket's type (`SEQPACKET`) wants it.
     socket: AsyncFd<OwnedFd>,
     waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
-    /// The newest renewal that could not be sent.
-    renewal: Option<Vec<u8>>,
+    /// The newest lease that could not be sent.
+    lease: Option<Vec<u8>>,
+    /// The lease that the guard was last told of by message or memory.
+    told: Option<(u64, BootTime)>,
     buffer: Vec<u8>,
     pub(crate) process: GuardProcess,
 }
@@ -40,7 +42,7 @@ impl Link {
         // hold of cannot. Its successor is `unsafe`, which this workspace forbids.
         #[expect(deprecated, reason = "sound for an OwnedFd")]
         let socket = AsyncFd::with_interest(process.socket.try_clone()?, Interest::READABLE)?;
-        Ok(Self { socket, waiting: VecDeque::new(), renewal: None, buffer: Vec::new(), process })
+        Ok(Self { socket, waiting: VecDeque::new(), lease: None, told: None, buffer: Vec::new(), process })
     }
 
     pub(crate) const fn level(&self) -> Containment {
@@ -51,16 +53,39 @@ impl Link {
         &self.process.run
     }
 
-    /// Renews the lease. Goes out at once unless the guard does not read; then the newest one goes first.
-    pub(crate) fn renew(&mut self, epoch: u64, hold_until: BootTime, confirm: bool) {
-        if let Ok(bytes) = wire::encode(&Command::Lease { epoch, hold_until, confirm }) {
-            self.renewal = Some(bytes);
+    /// Begins or renews the lease; the guard is woken only for what it cannot find out in time by itself.
+    pub(crate) fn renew(&mut self, epoch: u64, hold_until: BootTime) {
+        match self.told {
+            Some((of, until)) if of == epoch && until <= hold_until => {
+                self.process.lease.write(epoch, hold_until);
+                self.told = Some((epoch, hold_until));
+            }
+            Some(_) | None => self.begin_lease(epoch, hold_until),
+        }
+    }
+
+    /// Tells the guard of a lease by message, which it answers. Goes out at once unless the guard does not read; then
+    /// the newest one goes first.
+    pub(crate) fn begin_lease(&mut self, epoch: u64, hold_until: BootTime) {
+        self.process.lease.begin(epoch, hold_until);
+        self.told = Some((epoch, hold_until));
+        if let Ok(bytes) = wire::encode(&Command::Lease { epoch, hold_until }) {
+            self.lease = Some(bytes);
             self.flush();
         }
     }
 
+    /// Until when the guard has last seen the lease of this epoch to hold.
+    pub(crate) fn held(&self, epoch: u64) -> Option<BootTime> {
+        self.process.lease.read(epoch)
+    }
+
     /// Sends a command in its turn.
     pub(crate) fn send(&mut self, command: &Command, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        if matches!(command, Command::EndAll { .. } | Command::Leave) {
+            // It takes the lease back; the next one begins anew, whatever its epoch.
+            (self.told, self.lease) = (None, None);
+        }
         let bytes = wire::encode(command)?;
         if self.waiting.len() >= WAITING_COMMANDS {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "the guard does not take commands"));
@@ -72,7 +97,7 @@ impl Link {
 
     /// Sends what waits; `false` when the guard does not take it all.
     fn flush(&mut self) -> bool {
-        flush(self.process.socket.as_fd(), &mut self.renewal, &mut self.waiting)
+        flush(self.process.socket.as_fd(), &mut self.lease, &mut self.waiting)
     }
 
     /// What the guard has said already, without waiting.
@@ -116,18 +141,18 @@ impl Link {
     }
 }
 
-/// Sends what waits, the renewal first; `false` when the guard does not take it all.
+/// Sends what waits, the lease first; `false` when the guard does not take it all.
 fn flush(
     socket: BorrowedFd<'_>,
-    renewal: &mut Option<Vec<u8>>,
+    lease: &mut Option<Vec<u8>>,
     waiting: &mut VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
 ) -> bool {
     let blocked = |outcome: io::Result<()>| outcome.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
-    if let Some(bytes) = renewal {
+    if let Some(bytes) = lease {
         if blocked(wire::send(socket, bytes, &[])) {
             return false;
         }
-        *renewal = None;
+        *lease = None;
     }
     while let Some((bytes, descriptors)) = waiting.front() {
         let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();

@@ -52,19 +52,17 @@ pub(crate) struct Spec {
 /// What the supervisor asks of the guard.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// First message: how the guard contains what it starts.
+    /// First message: how the guard contains what it starts. Beside it: the memory of the lease.
     Configure {
         /// The folder of the cgroup every job enters.
         cgroup: Option<PathBuf>,
     },
-    /// The duty lease: end everything at `hold_until`.
+    /// The duty lease: end everything at `hold_until`, unless the memory of the lease says a later time by then.
     Lease {
         /// Of which epoch.
         epoch: u64,
         /// Until when.
         hold_until: BootTime,
-        /// Whether the guard is to answer with [`Event::Held`].
-        confirm: bool,
     },
     /// Start a process. Beside it: standard output and standard error, or nothing (then `/dev/null`).
     Start {
@@ -119,7 +117,7 @@ pub(crate) enum Event {
     },
     /// The guard waits for orders.
     Ready,
-    /// A lease is in force: the answer where one was asked for.
+    /// A lease is in force: the answer to [`Command::Lease`].
     Held {
         /// Of which epoch.
         epoch: u64,

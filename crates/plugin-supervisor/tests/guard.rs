@@ -76,7 +76,7 @@ impl Guard {
     /// Gives the deadline.
     fn lease(&self, epoch: u64, span: Duration) -> BootTime {
         let hold_until = Clock::real().boot() + span;
-        self.say(&json!({ "Lease": { "epoch": epoch, "hold_until": hold_until, "confirm": true } }));
+        self.say(&json!({ "Lease": { "epoch": epoch, "hold_until": hold_until } }));
         hold_until
     }
 
@@ -158,7 +158,7 @@ fn nothing_starts_without_its_lease_and_a_lease_that_ran_out_never_comes_back() 
     guard.lease(5, Duration::ZERO);
     guard.hear_of("Refused");
     // A renewal in the past is a deadline that has come.
-    guard.say(&json!({ "Lease": { "epoch": 6, "hold_until": 0, "confirm": true } }));
+    guard.say(&json!({ "Lease": { "epoch": 6, "hold_until": 0 } }));
     assert_eq!(guard.hear_of("Fired")["epoch"], 6);
     guard.hear_of("Exited");
 }

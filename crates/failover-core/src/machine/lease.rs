@@ -1,7 +1,7 @@
 //! The duty as a lease inside the node, and the timings that bound it.
 //!
 //! ```text
-//!   Run{epoch, hold_until = now + G}, renewed every G/4 ──► supervisor ──► guard: kills at hold_until
+//!   Run{epoch, hold_until = now + G}, renewed every G/3 ──► supervisor ──► guard: kills at hold_until
 //! ```
 //!
 //! `G` follows from the heartbeat interval and the *peer's* takeover time. `T` shrinks only after the peer told a
@@ -19,13 +19,34 @@ use crate::{
 /// The guard deadline where the timings leave no room for one: such a pair is refused, and a primary works on alone.
 const NO_ROOM_GUARD: Duration = Duration::from_secs(1);
 
+/// When the lease is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Renewal {
+    /// By any input that comes from then on: this node is awake anyway.
+    from: BootTime,
+    /// At the latest.
+    by: BootTime,
+}
+
+impl Renewal {
+    const fn at(at: BootTime) -> Self {
+        Self { from: at, by: at }
+    }
+
+    /// Three in a guard deadline. With the heartbeats of the profiles two renewals an interval are left, one of them with
+    /// the heartbeat.
+    fn after(now: BootTime, guard_deadline: Duration) -> Self {
+        let period = guard_deadline / 3;
+        Self { from: now + period / 2, by: now + period }
+    }
+}
+
 /// The lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lease {
     /// The standing order.
     pub(super) order: Option<DutyOrder>,
-    /// When it is renewed.
-    renew: Option<BootTime>,
+    renew: Option<Renewal>,
     /// The guard deadline for new orders; `None` before the first derivation.
     guard: Option<Duration>,
     /// The longest lease that is still out: while it lives, the old deadline is what the peer is told.
@@ -45,7 +66,7 @@ impl Lease {
     /// The next moment at which something is due.
     pub(super) fn due(&self) -> Option<BootTime> {
         let longer = self.longer.map(|(_, until)| until);
-        self.renew.into_iter().chain(longer).min()
+        self.renew.map(|renewal| renewal.by).into_iter().chain(longer).min()
     }
 }
 
@@ -130,7 +151,7 @@ impl Machine {
             // Told only when every lease that is out ends within the shorter deadline.
             let longest = self.lease.longer.map_or(before, |(longer, _)| longer.max(before));
             self.lease.longer = Some((longest, (until - wanted).max(now.boot)));
-            self.lease.renew = Some(now.boot);
+            self.lease.renew = Some(Renewal::at(now.boot));
         }
     }
 
@@ -205,7 +226,7 @@ impl Machine {
     }
 
     fn give(&mut self, now: Now, order: DutyOrder) {
-        self.lease.renew = order.hold_until().map(|_| now.boot + self.guard_deadline() / 4);
+        self.lease.renew = order.hold_until().map(|_| Renewal::after(now.boot, self.guard_deadline()));
         self.lease.order = Some(order);
         self.out.push(Effect::Order(order));
     }
@@ -218,11 +239,11 @@ impl Machine {
 
     /// Renews what is due. A lapsed lease is never renewed: that would only hide that the plugins are gone.
     pub(super) fn renew_lease(&mut self, now: Now) {
-        if self.lease.renew.is_none_or(|renew| now.boot < renew) || self.lease.lapsed(now.boot) {
+        if self.lease.renew.is_none_or(|renewal| now.boot < renewal.from) || self.lease.lapsed(now.boot) {
             return;
         }
         if let Some(until) = self.unheard_since_stall().filter(|until| now.boot < *until) {
-            self.lease.renew = Some(until);
+            self.lease.renew = Some(Renewal::at(until));
             return;
         }
         match self.lease.order {

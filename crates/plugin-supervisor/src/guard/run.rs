@@ -3,7 +3,7 @@
 //! ```text
 //!   socket ──► lease at once; everything else in turn      lease over, or socket closed
 //!   SIGCHLD ─► reap, tell                                        │
-//!   timer ───► the lease's deadline                              ▼
+//!   timer ───► look for a renewal; the lease's deadline          ▼
 //!   shims ───► a program has begun                      kill, reap, until nothing lives
 //!   line ────► the driver ends an epoch itself                   │ manager dead
 //!                                                                ▼
@@ -29,6 +29,7 @@ use super::jobs::{Jobs, News};
 use super::kill::{Ending, cgroup_is_empty, is_first_process};
 use super::tombstone::{self, Grave};
 use super::{Again, enter, signals};
+use crate::lease_memory::LeaseMemory;
 use crate::wire::{self, Command, Event, JobId, Received, Spec};
 
 /// Starts that wait for their turn. More than plugins can be configured; beyond it a start is refused.
@@ -68,6 +69,7 @@ struct Guard {
     jobs: Jobs,
     manager: Manager,
     lease: Option<Lease>,
+    memory: Option<LeaseMemory>,
     /// The highest epoch whose lease ran out: it never comes back.
     fired: Option<u64>,
     ending: Option<Ending>,
@@ -102,6 +104,7 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
         jobs: Jobs::new(again),
         manager: Manager::Alive,
         lease: None,
+        memory: None,
         fired: None,
         ending: None,
         starts: VecDeque::new(),
@@ -144,16 +147,29 @@ impl Guard {
         }
     }
 
-    /// The lease ran out: nothing of its epoch may live, and nothing of it may start again.
+    /// The lease ran out and nothing has renewed it: nothing of its epoch may live, and nothing of it may start again.
     fn judge_lease(&mut self) {
-        let Some(lease) = self.lease else { return };
+        let Some(lease) = &mut self.lease else { return };
         if now() < lease.hold_until {
             return;
         }
+        let renewed = self.memory.as_ref().and_then(|memory| memory.read(lease.epoch));
+        if let Some(until) = renewed.filter(|until| now() < *until) {
+            lease.hold_until = until;
+            return self.show_lease();
+        }
+        let lease = *lease;
         self.lease = None;
         self.forbid(lease.epoch);
         self.end_everything();
         self.tell(&Event::Fired { epoch: lease.epoch }, None);
+    }
+
+    /// Whoever renews sees that this guard lives.
+    fn show_lease(&mut self) {
+        if let (Some(lease), Some(memory)) = (self.lease, &mut self.memory) {
+            memory.write(lease.epoch, lease.hold_until);
+        }
     }
 
     /// Nothing of this epoch runs again under this guard; the driver hears when nothing lives.
@@ -296,10 +312,11 @@ impl Guard {
 
     fn obey(&mut self, command: Command, passed: Vec<OwnedFd>) {
         match command {
-            Command::Configure { cgroup } => self.jobs.cgroup = cgroup,
-            Command::Lease { epoch, hold_until, confirm } => {
-                self.renew(Lease { epoch, hold_until }, confirm);
+            Command::Configure { cgroup } => {
+                self.jobs.cgroup = cgroup;
+                self.memory = passed.into_iter().next().map(LeaseMemory::of_guard);
             }
+            Command::Lease { epoch, hold_until } => self.take_lease(epoch, hold_until),
             Command::Start { job, epoch, spec } => {
                 if self.starts.len() >= WAITING_STARTS {
                     let why = format!("{WAITING_STARTS} starts are waiting already");
@@ -331,26 +348,22 @@ impl Guard {
         }
     }
 
-    fn renew(&mut self, lease: Lease, confirm: bool) {
-        let Lease { epoch, hold_until } = lease;
+    fn take_lease(&mut self, epoch: u64, hold_until: BootTime) {
         let newest = self.lease.map_or(0, |lease| lease.epoch);
         if self.fired.is_some_and(|fired| epoch <= fired) || epoch < newest {
             let why = format!("a lease for epoch {epoch}, which is over");
             self.tell(&Event::Refused { why }, None);
             return;
         }
-        // Judged before it is replaced: a renewal that comes too late renews nothing.
-        if self.lease.is_some_and(|lease| now() >= lease.hold_until) {
-            self.judge_lease();
-            if epoch <= newest {
-                return;
-            }
+        // Judged before it is replaced: a lease that comes too late renews nothing.
+        self.judge_lease();
+        if self.fired.is_some_and(|fired| epoch <= fired) {
+            return;
         }
-        self.lease = Some(lease);
+        self.lease = Some(Lease { epoch, hold_until });
         self.newest = self.newest.max(Some(epoch));
-        if confirm {
-            self.tell(&Event::Held { epoch, hold_until }, None);
-        }
+        self.show_lease();
+        self.tell(&Event::Held { epoch, hold_until }, None);
     }
 
     fn tell_all(&mut self, news: News) {
