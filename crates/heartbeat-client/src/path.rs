@@ -10,12 +10,11 @@
 //! own last good address.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use certificate_trust::{Fingerprint, KeySlot};
 use duty::DriverGone;
-use failover_core::{BootTime, Input, SessionId, Via};
+use failover_core::{Input, SessionId, Via};
 use service_kit::Clock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,9 +36,6 @@ const MOST_DIALS: usize = 2;
 pub(crate) const LONGEST_PERIOD: Duration = Duration::from_secs(1);
 /// How long a check leaves an address alone where something else than a peer answers.
 const CHECK_PAUSE: Duration = Duration::from_secs(30);
-/// Acknowledgements that stay away for two intervals, and at least for this long, make dials wanted beside the session: a
-/// late scheduler alone should not.
-const SHORTEST_QUIET: Duration = Duration::from_millis(200);
 /// How long sessions may take to say goodbye when the client stops.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -61,9 +57,27 @@ impl Check {
 /// The session that counts.
 struct Current {
     id: SessionId,
-    heard: Arc<AtomicU64>,
+    /// Its acknowledgements have stopped.
+    quiet: watch::Receiver<bool>,
     replaced: CancellationToken,
     remote: std::net::SocketAddr,
+}
+
+impl Current {
+    fn is_quiet(&self) -> bool {
+        *self.quiet.borrow()
+    }
+}
+
+/// Returns when the session that counts falls silent, or is heard again.
+async fn turned(current: &mut Option<Current>) {
+    if let Some(current) = current
+        && current.quiet.changed().await.is_ok()
+    {
+        return;
+    }
+    // There is none, or it has ended, which is told elsewhere.
+    std::future::pending().await
 }
 
 /// One network path.
@@ -115,11 +129,12 @@ impl<N: Network> Running<N> {
         let mut dials: JoinSet<Result<Session, Failure>> = JoinSet::new();
         let mut next_dial = Instant::now();
         loop {
+            let wanted = self.current.as_ref().is_none_or(Current::is_quiet);
             // Every branch is cancel-safe.
             let told = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(next_dial) => {
+                () = tokio::time::sleep_until(next_dial), if wanted => {
                     next_dial = Instant::now() + period;
                     let away = self.is_peer_away();
                     self.tell_away(away);
@@ -127,6 +142,11 @@ impl<N: Network> Running<N> {
                         let dialler = Arc::clone(&self.client.dialler);
                         dials.spawn(async move { dialler.dial(limit).await });
                     }
+                    Ok(())
+                }
+                () = turned(&mut self.current) => {
+                    let away = self.is_peer_away();
+                    self.tell_away(away);
                     Ok(())
                 }
                 Some(Ok(dialled)) = dials.join_next() => match dialled {
@@ -180,10 +200,7 @@ impl<N: Network> Running<N> {
         if let (Some(check), None) = (&self.client.check, &self.current) {
             return !check.over && !self.client.dialler.link.has_session();
         }
-        self.current.as_ref().is_none_or(|current| {
-            let heard = BootTime::from_nanos(current.heard.load(Ordering::Relaxed));
-            self.client.clock.boot().since(heard) > (self.client.interval * 2).max(SHORTEST_QUIET)
-        })
+        self.current.as_ref().is_none_or(Current::is_quiet)
     }
 
     /// A session was proved: it counts from now on.
@@ -206,9 +223,10 @@ impl<N: Network> Running<N> {
         self.probe = None;
         self.tell_away(false);
         link.tell(Input::SessionProved { session: ticket.id, via, peer: identity, role, mode }).await?;
+        let (quiet, seen_quiet) = watch::channel(false);
         let current = Current {
             id: ticket.id,
-            heard: Arc::new(AtomicU64::new(self.client.clock.boot().as_nanos())),
+            quiet: seen_quiet,
             replaced: CancellationToken::new(),
             remote: session.remote,
         };
@@ -216,7 +234,7 @@ impl<N: Network> Running<N> {
             link,
             clock: self.client.clock.clone(),
             interval: self.client.interval,
-            heard: Arc::clone(&current.heard),
+            quiet,
             replaced: current.replaced.clone(),
             stop: self.stop.clone(),
         };

@@ -5,7 +5,6 @@
 //! own pushes are not acknowledged one by one: the next heartbeat echoes them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use duty::{LinkHandle, Outgoing, SessionTicket};
@@ -22,6 +21,9 @@ use crate::prove::Session;
 
 /// How long a beat may be due without room for it before the session is given up.
 const STUCK: Duration = Duration::from_secs(5);
+/// Acknowledgements that stay away for two intervals, and at least for this long, are a silence: a late scheduler alone
+/// should not be one.
+const SHORTEST_QUIET: Duration = Duration::from_millis(200);
 /// How long a session that can send nothing any more waits for the reason.
 const LAST_WORD: Duration = Duration::from_millis(200);
 /// How long the last beat may take to leave when this node stops.
@@ -32,8 +34,8 @@ pub(crate) struct Terms {
     pub(crate) link: LinkHandle,
     pub(crate) clock: Clock,
     pub(crate) interval: Duration,
-    /// When the peer was last heard, on the boot-time clock in nanoseconds.
-    pub(crate) heard: Arc<AtomicU64>,
+    /// Whether the peer has acknowledged nothing for so long that dials are wanted beside the session.
+    pub(crate) quiet: watch::Sender<bool>,
     /// Cancelled when a newer session has been proved.
     pub(crate) replaced: CancellationToken,
     /// Cancelled when this node stops.
@@ -61,6 +63,7 @@ pub(crate) async fn run(terms: Terms, session: Session, ticket: SessionTicket) -
         inbox,
         promise: None,
         due: true,
+        heard: BootTime::default(),
     };
     let cause = match beats.exchange(&outbox, &ticket.closed).await {
         End::Stopping => {
@@ -100,6 +103,8 @@ struct Beats {
     promise: Option<TombstonePromise>,
     /// A beat is to be sent as soon as there is room.
     due: bool,
+    /// When the peer was last heard.
+    heard: BootTime,
 }
 
 impl Beats {
@@ -107,9 +112,15 @@ impl Beats {
     async fn exchange(&mut self, outbox: &mpsc::Sender<SessionRequest>, closed: &CancellationToken) -> End {
         let mut announced = self.outgoing.borrow_and_update().announce;
         let mut due_since = Instant::now();
-        let mut next = self.terms.clock.boot() + self.terms.interval;
+        // One timer for all: tokio's wake up several times on the way to a distant moment.
+        let mut timer = match self.terms.clock.timer() {
+            Ok(timer) => timer,
+            Err(error) => return End::Because(format!("the system gives no timer: {error}")),
+        };
+        self.heard = self.terms.clock.boot();
+        let mut next = self.heard + self.terms.interval;
         loop {
-            let wait = next.since(self.terms.clock.boot());
+            let wake = self.quiet_at().map_or(next, |at| at.min(next));
             // Every branch is cancel-safe: a permit not taken is given back, a message half received stays in `inbox`.
             tokio::select! {
                 biased;
@@ -126,9 +137,15 @@ impl Beats {
                 () = tokio::time::sleep_until(due_since + STUCK), if self.due => {
                     return End::Because(format!("the peer has read nothing for {STUCK:?}"));
                 }
-                () = tokio::time::sleep(wait) => {
-                    next = following(next, self.terms.clock.boot(), self.terms.interval);
-                    self.owe(&mut due_since);
+                () = timer.wait_until(wake) => {
+                    let now = self.terms.clock.boot();
+                    if self.quiet_at().is_some_and(|at| at <= now) {
+                        self.terms.quiet.send_replace(true);
+                    }
+                    if next <= now {
+                        next = following(next, now, self.terms.interval);
+                        self.owe(&mut due_since);
+                    }
                 }
                 changed = self.outgoing.changed() => {
                     if changed.is_err() {
@@ -147,6 +164,12 @@ impl Beats {
                 }
             }
         }
+    }
+
+    /// When the silence of the peer is to be told, unless it has been.
+    fn quiet_at(&self) -> Option<BootTime> {
+        let patience = (self.terms.interval * 2).max(SHORTEST_QUIET);
+        (!*self.terms.quiet.borrow()).then(|| self.heard + patience)
     }
 
     /// The peer takes nothing any more; why, it may have said.
@@ -196,7 +219,8 @@ impl Beats {
         let order = self.ledger.receive(&beat);
         order.map_err(|disorder| End::Because(format!("the peer sent a beat out of order: {disorder}")))?;
         self.promise = beat.report.tombstone;
-        self.terms.heard.store(self.terms.clock.boot().as_nanos(), Ordering::Relaxed);
+        self.heard = self.terms.clock.boot();
+        self.terms.quiet.send_if_modified(std::mem::take);
         let told = self.terms.link.tell(Input::BeatArrived { session: self.id, beat }).await;
         told.map_err(|_gone| End::Stopping)
     }
