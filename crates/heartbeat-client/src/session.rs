@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duty::{LinkHandle, Outgoing, SessionTicket};
-use failover_core::{BootTime, Input, SessionId, TombstonePromise};
+use failover_core::{BootTime, Input, SessionId, TombstonePromise, timing};
 use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame};
 use onduty_api::wire::heartbeat::v1::{SessionRequest, SessionResponse};
 use service_kit::Clock;
@@ -143,6 +143,12 @@ impl Beats {
                         self.terms.quiet.send_replace(true);
                     }
                     if next <= now {
+                        if let Some(late_by) = left_out(next, now, self.terms.interval) {
+                            let told = self.terms.link.tell(Input::Stalled { late_by }).await;
+                            if told.is_err() {
+                                return End::Stopping;
+                            }
+                        }
                         next = following(next, now, self.terms.interval);
                         self.owe(&mut due_since);
                     }
@@ -240,6 +246,13 @@ impl Beats {
     }
 }
 
+/// How late a heartbeat is that was due at `due`, when that is more than the guard deadline allows for. The silence of a
+/// peer that was not asked says nothing: it must not count, or the peer's guard would come after this node's takeover.
+fn left_out(due: BootTime, now: BootTime, interval: Duration) -> Option<Duration> {
+    let allowed = timing::longest_round_trip(interval) + timing::SCHEDULING_DELAY;
+    Some(now.since(due)).filter(|late_by| *late_by > allowed)
+}
+
 /// When the heartbeat after the one at `due` is due. Missed ones are not made up for: one late beat says all.
 fn following(due: BootTime, now: BootTime, interval: Duration) -> BootTime {
     let next = due + interval;
@@ -257,5 +270,15 @@ mod tests {
         assert_eq!(following(at(1000), at(1003), interval), at(1100));
         assert_eq!(following(at(1000), at(1099), interval), at(1100));
         assert_eq!(following(at(1000), at(5000), interval), at(5100));
+    }
+
+    #[test]
+    fn a_heartbeat_is_late_when_the_guard_deadline_does_not_allow_for_it() {
+        let at = BootTime::from_millis;
+        let late = |now, interval| left_out(at(1000), at(now), Duration::from_millis(interval));
+        assert_eq!((late(1000, 100), late(1070, 100)), (None, None));
+        assert_eq!(late(1071, 100), Some(Duration::from_millis(71)));
+        assert_eq!(late(1175, 1000), None);
+        assert_eq!(late(2500, 1000), Some(Duration::from_millis(1500)));
     }
 }

@@ -46,7 +46,12 @@ impl Machine {
 
     /// The loop stood still: nothing heard before counts as new, and silence starts afresh.
     pub(super) fn stalled(&mut self, now: Now, late_by: Duration) {
-        self.health.stalled = Some(now.boot);
+        // The driver and each session see the same gap; it is one event.
+        let told =
+            self.health.stalled.replace(now.boot).is_some_and(|end| now.boot.since(end) < self.interval());
+        if told {
+            return;
+        }
         let sentence = format!("this node stood still for {}", words(late_by));
         self.say(EventCode::Stalled, Severity::Warn, Saying::new(sentence));
     }

@@ -84,6 +84,24 @@ async fn a_session_that_a_driver_closes_ends_on_both_sides_and_the_next_one_begi
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "the whole link runs on this thread, which is to stand still")]
+async fn heartbeats_that_were_left_out_are_told_because_their_silence_says_nothing() {
+    let (primary, mut secondary) = (Node::primary(), Node::secondary());
+    secondary.interval = ms(50);
+    let server = primary.serve().await;
+    let _client = secondary.dial(server.address);
+    secondary.proved().await;
+    secondary.beat().await;
+    std::thread::sleep(ms(400));
+    let gap = secondary.told("the gap", |input| match input {
+        Input::Stalled { late_by } => Some(late_by),
+        _ => None,
+    });
+    let late_by = gap.await;
+    assert!(late_by >= ms(300), "{late_by:?}");
+}
+
+#[tokio::test]
 async fn a_restarted_server_is_found_within_two_intervals() {
     let (mut primary, mut secondary) = (Node::primary(), Node::secondary());
     secondary.interval = ms(100);
