@@ -362,14 +362,11 @@ impl Node {
             for process in &left {
                 process::kill(process.pid, Signal::SIGKILL);
             }
-            if let Some(child) = &mut self.manager {
-                // Reaped here, so that it does not count as left over; an error means that it is reaped already.
-                let _ended = child.try_wait();
-            }
-            for child in self.services.values_mut() {
-                let _ended = child.try_wait();
-            }
-            left.is_empty().then_some(())
+            // A process that is ending has no command line any more, but still its files and locks: it is gone when it is
+            // reaped. An error means that it is reaped already.
+            let children = self.manager.iter_mut().chain(self.services.values_mut());
+            let ending = children.map(Child::try_wait).filter(|ended| matches!(ended, Ok(None))).count();
+            (left.is_empty() && ending == 0).then_some(())
         });
         self.manager = None;
         self.services.clear();

@@ -22,6 +22,8 @@ const LOCK: &str = "lock";
 
 /// How long the lock of a part may be held by somebody who only looks after leftovers.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// The same for the whole directory, which a process has until its very end.
+const WHOLE_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -73,12 +75,13 @@ impl DataDir {
         };
         let locks = match part {
             Part::All => {
-                vec![lock(LOCK, FlockArg::LockExclusiveNonblock)?.map_err(|errno| taken(errno, "onduty"))?]
+                let whole = patiently(WHOLE_PATIENCE, || lock(LOCK, FlockArg::LockExclusiveNonblock))?;
+                vec![whole.map_err(|errno| taken(errno, "onduty"))?]
             }
             Part::One(name) => {
-                let whole = lock(LOCK, FlockArg::LockSharedNonblock)?;
+                let whole = patiently(WHOLE_PATIENCE, || lock(LOCK, FlockArg::LockSharedNonblock))?;
                 let whole = whole.map_err(|errno| taken(errno, "`onduty up`"))?;
-                let own = patiently(|| lock(&part_lock(name), FlockArg::LockExclusiveNonblock))?;
+                let own = patiently(PATIENCE, || lock(&part_lock(name), FlockArg::LockExclusiveNonblock))?;
                 vec![whole, own.map_err(|errno| taken(errno, &format!("`onduty serve {name}`")))?]
             }
         };
@@ -117,12 +120,14 @@ fn part_lock(name: &str) -> String {
     format!("{LOCK}-{name}")
 }
 
-/// Tries again for a while when somebody else has the lock.
+/// Tries again for a while when somebody else has the lock: a process that has been killed, or has said that it ends, may
+/// take a moment to be gone.
 #[allow(clippy::disallowed_methods, reason = "before the runtime: waits for another process")]
 fn patiently<T>(
+    patience: Duration,
     mut lock: impl FnMut() -> Result<Result<T, Errno>, Failure>,
 ) -> Result<Result<T, Errno>, Failure> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + patience;
     loop {
         match lock()? {
             Err(Errno::EWOULDBLOCK) if Instant::now() < until => std::thread::sleep(PAUSE),
