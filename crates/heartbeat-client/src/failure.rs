@@ -136,12 +136,9 @@ impl Failure {
                 "Something accepts connections and ends them: onduty may be starting or overrun, or a proxy has no backend.",
             ),
             TlsError::Stopping => Self::silent(Stage::Tls, Code::ClosedEarly, seen, ""),
-            TlsError::Certificate { .. } => Self::unproved(
-                Stage::Trust,
-                error.code(),
-                seen,
-                "Compare the fingerprint with the one the other node shows, then trust it: `onduty certs trust FINGERPRINT`.",
-            ),
+            TlsError::Certificate { .. } => {
+                Self::unproved(Stage::Trust, error.code(), seen, certificate_hint(error.code()))
+            }
             TlsError::Store(_) => Self::unproved(
                 Stage::Trust,
                 error.code(),
@@ -306,4 +303,19 @@ fn is_broken_connection(error: &(dyn Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+/// What to do about a refused certificate, by the code of the refusal.
+fn certificate_hint(code: &str) -> &'static str {
+    match code {
+        "tls.unknown_certificate" | "tls.unknown_issuer" => {
+            "Compare the fingerprint with the one the other node shows, then trust it: `onduty certs trust FINGERPRINT`."
+        }
+        "tls.name_mismatch" => {
+            "Dial a name or an address that is in the certificate (`redundancy.secondary.address`): the other node's \
+             `node.name`, host name or IP address; or give that node a certificate for the name."
+        }
+        _ => {
+            "Trusting it again would not help: `docs/errors/` has a page for the code at the end of the line."
+        }
+    }
 }

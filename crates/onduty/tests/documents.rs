@@ -156,7 +156,7 @@ fn the_first_pair_comes_up_as_its_page_says() {
         let own = folder.display().to_string();
         let text = text
             .replace("0.0.0.0:5001", &format!("127.0.0.1:{port}"))
-            .replace("line1-a.plant.local:5001", &format!("127.0.0.1:{port}"))
+            .replace("line1-a:5001", &format!("127.0.0.1:{port}"))
             .replace("\"/opt/bridge/bridge\", \"--config\", \"/etc/bridge.toml\"", "\"BRIDGE\", \"1000\"")
             .replace("BRIDGE", &bridge.display().to_string())
             .replace("127.0.0.1:4840", &broker.0.to_string())

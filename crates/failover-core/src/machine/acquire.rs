@@ -268,7 +268,7 @@ impl Machine {
         let name = self.peer_name();
         if let Some(seen) = self.held_by_unproved() {
             let sentence = format!(
-                "no takeover: something answers in place of {name} and cannot prove the key ({seen})"
+                "no takeover: something answers in place of {name} and has not proved that it belongs to this pair ({seen})"
             );
             return Verdict::Hold(EventCode::TakeoverHeld, Severity::Error, sentence);
         }

@@ -318,8 +318,9 @@ impl Machine {
         };
         let news = self.peer.turn(now.boot, verdict);
         if let Some(seen) = unproved.filter(|_| news) {
-            let sentence =
-                format!("something answers at the peer's address but cannot prove the key: {seen}");
+            let sentence = format!(
+                "something answers at the peer's address but has not proved that it belongs to this pair: {seen}"
+            );
             self.say(EventCode::PeerUnproved, Severity::Error, Saying::new(sentence));
         }
     }

@@ -120,7 +120,9 @@ impl Machine {
         }
         match &self.peer.link {
             LinkVerdict::Silent(seen) => format!("{name} is not connected: {seen}"),
-            LinkVerdict::Unproved(_) => format!("what answers in place of {name} cannot prove the key"),
+            LinkVerdict::Unproved(_) => {
+                format!("what answers in place of {name} has not proved that it belongs to this pair")
+            }
             LinkVerdict::ProvedRefused(why) => format!("{name} is refused: {why}"),
             LinkVerdict::Established if self.silence_due() <= now.boot => format!("{name} no longer answers"),
             LinkVerdict::Established => format!("{name} has only just connected"),
@@ -157,7 +159,9 @@ impl Machine {
             warn(
                 EventCode::PeerUnproved,
                 Severity::Error,
-                format!("what answers in place of {name} cannot prove the key: {seen}"),
+                format!(
+                    "what answers in place of {name} has not proved that it belongs to this pair: {seen}"
+                ),
             );
         }
         if self.said.standalone {
