@@ -112,11 +112,18 @@ fn a_node_that_stands_still_is_told_from_one_that_is_not_there() {
     pair.secondary.start();
     pair.secondary.reaches("an answer", LIMIT, |_| true);
     pair.secondary.signal(Signal::SIGSTOP);
-    for command in [&["status"][..], &["plugins", "list"], &["events"], &["maintenance", "off"], &["test"]] {
-        let answer = pair.secondary.ask(command);
-        assert_eq!(answer.code, Some(7), "{command:?}: {answer:?}");
-        assert!(answer.stderr.contains("[timed_out]"), "{command:?}: {answer:?}");
-    }
+    let commands = [&["status"][..], &["plugins", "list"], &["events"], &["maintenance", "off"], &["test"]];
+    let standing = &pair.secondary;
+    // Each waits as long as it waits: all at once.
+    std::thread::scope(|scope| {
+        for command in commands {
+            scope.spawn(move || {
+                let answer = standing.ask(command);
+                assert_eq!(answer.code, Some(7), "{command:?}: {answer:?}");
+                assert!(answer.stderr.contains("[timed_out]"), "{command:?}: {answer:?}");
+            });
+        }
+    });
     pair.secondary.signal(Signal::SIGCONT);
 }
 

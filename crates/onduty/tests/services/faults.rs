@@ -132,16 +132,27 @@ fn a_supervisor_frozen_and_then_killed_leaves_nothing_behind() {
 fn the_operators_socket_killed_and_frozen() {
     let _turn = alone();
     let mut pair = running(options());
-    for node in [Which::Primary, Which::Secondary] {
-        for fault in [Fault::Killed, Fault::Frozen] {
-            println!("management of the {node:?}: {fault:?}");
-            let struck = strike(&mut pair, node, MANAGEMENT, fault);
-            let code = node.of(&pair).ask(&["status"]).code;
-            assert!(matches!(code, Some(4 | 7)), "nobody answers: {code:?}");
+    let both = [Which::Primary, Which::Secondary];
+    for fault in [Fault::Killed, Fault::Frozen] {
+        let struck = both.map(|node| strike(&mut pair, node, MANAGEMENT, fault));
+        // Whoever asks waits until it gives up: both at once.
+        std::thread::scope(|scope| {
+            for node in both.map(|node| node.of(&pair)) {
+                scope.spawn(|| {
+                    let code = node.ask(&["status"]).code;
+                    assert!(
+                        matches!(code, Some(4 | 7)),
+                        "{}: {fault:?}: nobody answers: {code:?}",
+                        node.name()
+                    );
+                });
+            }
+        });
+        for node in both {
             mend(&mut pair, node, MANAGEMENT, fault);
-            redundant(&pair, Which::Primary);
-            undisturbed(&pair, &pair.primary, struck);
         }
+        redundant(&pair, Which::Primary);
+        undisturbed(&pair, &pair.primary, struck[0]);
     }
     one_at_a_time(&pair);
 }
