@@ -47,6 +47,17 @@ fn does(node: &Node, words: &[&str]) -> String {
     answer.stdout
 }
 
+/// Changes the mode. Two nodes that dial each other at the same moment close each other's session and dial again: until then
+/// neither sees the other, and the change is refused.
+#[track_caller]
+fn changes(node: &Node, mode: &str) {
+    until("the change of the mode", PATIENCE, || {
+        let answer = node.ask(&["mode", mode]);
+        assert!(answer.code == Some(0) || answer.stderr.contains("is not in sight"), "{answer:?}");
+        (answer.code == Some(0)).then_some(())
+    });
+}
+
 /// Runs a command that the node must refuse, for this reason.
 #[track_caller]
 fn refuses(node: &Node, words: &[&str], reason: &str) {
@@ -132,13 +143,7 @@ fn a_swap_that_is_killed_half_way_goes_on_where_it_was() {
     let taken = runs_again(&pair, &pair.secondary, killed);
     pair.primary.start();
     pair.primary.reaches("standby", PATIENCE, |status| status.state() == "standby");
-    // Two primaries that dial each other at the same moment close each other's session and dial again: until then neither
-    // sees the other, and the change is refused.
-    until("the change of the mode", PATIENCE, || {
-        let answer = pair.primary.ask(&["mode", "secondary"]);
-        assert!(answer.code == Some(0) || answer.stderr.contains("is not in sight"), "{answer:?}");
-        (answer.code == Some(0)).then_some(())
-    });
+    changes(&pair.primary, "secondary");
     redundant(&pair.secondary, &pair.primary);
     undisturbed(&pair, &pair.secondary, taken);
     one_at_a_time(&pair);
@@ -167,11 +172,11 @@ fn a_kill_at_any_moment_of_a_change_leaves_one_mode_or_the_other() {
         let is = mode(&pair.primary);
         assert!(is.starts_with("primary") || is.starts_with("secondary"), "{is}: {asking:?}: {now:#?}");
         if is.starts_with("secondary") {
-            does(&pair.primary, &["mode", "primary"]);
+            changes(&pair.primary, "primary");
         }
         one_at_a_time(&pair);
     }
-    does(&pair.primary, &["mode", "secondary"]);
+    changes(&pair.primary, "secondary");
     redundant(&pair.secondary, &pair.primary);
     one_at_a_time(&pair);
 }
