@@ -304,6 +304,7 @@ fn is_broken_connection(error: &(dyn Error + 'static)) -> bool {
     }
     false
 }
+
 /// What to do about a refused certificate, by the code of the refusal.
 fn certificate_hint(code: &str) -> &'static str {
     match code {

@@ -63,12 +63,6 @@ struct Current {
     remote: std::net::SocketAddr,
 }
 
-impl Current {
-    fn is_quiet(&self) -> bool {
-        *self.quiet.borrow()
-    }
-}
-
 /// Returns when the session that counts falls silent, or is heard again.
 async fn turned(current: &mut Option<Current>) {
     if let Some(current) = current
@@ -129,24 +123,21 @@ impl<N: Network> Running<N> {
         let mut dials: JoinSet<Result<Session, Failure>> = JoinSet::new();
         let mut next_dial = Instant::now();
         loop {
-            let wanted = self.current.as_ref().is_none_or(Current::is_quiet);
+            let wanted = self.nobody_answers();
             // Every branch is cancel-safe.
             let told = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(next_dial), if wanted => {
                     next_dial = Instant::now() + period;
-                    let away = self.is_peer_away();
-                    self.tell_away(away);
-                    if away && dials.len() < MOST_DIALS {
+                    if self.look() && dials.len() < MOST_DIALS {
                         let dialler = Arc::clone(&self.client.dialler);
                         dials.spawn(async move { dialler.dial(limit).await });
                     }
                     Ok(())
                 }
                 () = turned(&mut self.current) => {
-                    let away = self.is_peer_away();
-                    self.tell_away(away);
+                    self.look();
                     Ok(())
                 }
                 Some(Ok(dialled)) = dials.join_next() => match dialled {
@@ -200,7 +191,18 @@ impl<N: Network> Running<N> {
         if let (Some(check), None) = (&self.client.check, &self.current) {
             return !check.over && !self.client.dialler.link.has_session();
         }
-        self.current.as_ref().is_none_or(Current::is_quiet)
+        self.nobody_answers()
+    }
+
+    fn nobody_answers(&self) -> bool {
+        self.current.as_ref().is_none_or(|current| *current.quiet.borrow())
+    }
+
+    /// Tells whether the peer is away.
+    fn look(&self) -> bool {
+        let away = self.is_peer_away();
+        self.tell_away(away);
+        away
     }
 
     /// A session was proved: it counts from now on.

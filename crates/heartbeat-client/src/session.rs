@@ -55,6 +55,7 @@ pub(crate) async fn run(terms: Terms, session: Session, ticket: SessionTicket) -
     let begun = Instant::now();
     let Session { peer, outbox, inbox, connection, .. } = session;
     let id = ticket.id;
+    let heard = terms.clock.boot();
     let mut beats = Beats {
         outgoing: terms.link.outgoing(),
         terms,
@@ -63,7 +64,7 @@ pub(crate) async fn run(terms: Terms, session: Session, ticket: SessionTicket) -
         inbox,
         promise: None,
         due: true,
-        heard: BootTime::default(),
+        heard,
     };
     let cause = match beats.exchange(&outbox, &ticket.closed).await {
         End::Stopping => {
@@ -117,7 +118,6 @@ impl Beats {
             Ok(timer) => timer,
             Err(error) => return End::Because(format!("the system gives no timer: {error}")),
         };
-        self.heard = self.terms.clock.boot();
         let mut next = self.heard + self.terms.interval;
         loop {
             let wake = self.quiet_at().map_or(next, |at| at.min(next));
