@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use failover_core::{BootTime, Now};
+use tokio::sync::watch;
 
 /// Where readings come from.
 #[derive(Clone, Debug)]
@@ -12,7 +13,13 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Real,
-    Simulated { origin: tokio::time::Instant, boot: BootTime, unix: u64, drift_ppm: i32 },
+    Simulated {
+        origin: tokio::time::Instant,
+        boot: BootTime,
+        unix: u64,
+        drift_ppm: i32,
+        still: Option<watch::Receiver<bool>>,
+    },
 }
 
 /// The largest drift that a simulated clock may have: a twentieth, far more than any clock that works.
@@ -28,7 +35,7 @@ impl Clock {
     /// Follows tokio's clock, which tests pause and simulations advance. Must be made inside a runtime.
     #[must_use]
     pub fn simulated(boot: BootTime, unix: u64) -> Self {
-        Self(Source::Simulated { origin: tokio::time::Instant::now(), boot, unix, drift_ppm: 0 })
+        Self(Source::Simulated { origin: tokio::time::Instant::now(), boot, unix, drift_ppm: 0, still: None })
     }
 
     /// The same simulated clock, but too fast by so many millionths (negative: too slow). A real clock stays as it is.
@@ -40,12 +47,31 @@ impl Clock {
         self
     }
 
-    /// How long tokio's timers have to run for this clock to go on by `span`: the same, but for a simulated drift.
+    /// The same simulated clock for a process that can stand still: while `still` says so it goes on, but no wait for it ends.
+    /// A real clock stays as it is.
+    #[must_use]
+    pub fn standing_still(mut self, wanted: watch::Receiver<bool>) -> Self {
+        if let Source::Simulated { still, .. } = &mut self.0 {
+            *still = Some(wanted);
+        }
+        self
+    }
+
+    /// Returns at once, unless the process stands still in a simulation: then when it goes on.
+    pub(crate) async fn process_runs(&self) {
+        if let Source::Simulated { still: Some(still), .. } = &self.0 {
+            // Err: the simulation has ended.
+            let _ = still.clone().wait_for(|still| !*still).await;
+        }
+    }
+
+    /// How long tokio's timers have to run for this clock to go on by `span`: the same, but for a simulated drift. Never
+    /// nothing for something, or whoever waits for the rest would wait in circles.
     #[must_use]
     pub fn tokio_span(&self, span: Duration) -> Duration {
         match &self.0 {
             Source::Real => span,
-            Source::Simulated { drift_ppm, .. } => scaled(span, 1_000_000, 1_000_000 + drift_ppm),
+            Source::Simulated { drift_ppm, .. } => scaled_up(span, 1_000_000, 1_000_000 + drift_ppm),
         }
     }
 
@@ -104,10 +130,19 @@ impl Clock {
     }
 }
 
-/// `span · by / over` in whole nanoseconds; both factors are positive.
+/// `span · by / over` in whole nanoseconds, rounded down; both factors are positive.
 fn scaled(span: Duration, by: i32, over: i32) -> Duration {
-    let nanos = span.as_nanos() * u128::from(by.unsigned_abs()) / u128::from(over.unsigned_abs().max(1));
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    nanoseconds(span.as_nanos() * u128::from(by.unsigned_abs()) / u128::from(over.unsigned_abs().max(1)))
+}
+
+/// The same, rounded up.
+fn scaled_up(span: Duration, by: i32, over: i32) -> Duration {
+    let product = span.as_nanos() * u128::from(by.unsigned_abs());
+    nanoseconds(product.div_ceil(u128::from(over.unsigned_abs().max(1))))
+}
+
+fn nanoseconds(count: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -125,6 +160,7 @@ mod tests {
         assert_eq!(slow.boot(), BootTime::from_millis(100_000));
         assert_eq!(fast.tokio_span(Duration::from_secs(101)), Duration::from_secs(100));
         assert_eq!(right.tokio_span(Duration::from_secs(101)), Duration::from_secs(101));
+        assert_eq!(fast.tokio_span(Duration::from_nanos(1)), Duration::from_nanos(1), "rounded up");
         let mut timer = slow.timer().expect("tokio's timer");
         timer.wait_until(BootTime::from_millis(100_990)).await;
         assert_eq!(right.boot(), BootTime::from_millis(102_000), "a second by a slow clock takes longer");

@@ -52,6 +52,7 @@ impl BootTimer {
     /// dropped leaves nothing behind, the next one sets the timer anew.
     pub async fn wait_until(&mut self, deadline: BootTime) {
         loop {
+            self.clock.process_runs().await;
             let now = self.clock.boot();
             if now >= deadline {
                 return;
@@ -148,5 +149,19 @@ mod tests {
         let mut timer = clock.timer().unwrap();
         timer.wait_until(BootTime::from_millis(65_000)).await;
         assert_eq!(clock.boot(), BootTime::from_millis(65_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_ends_while_a_simulated_process_stands_still() {
+        let (freeze, still) = tokio::sync::watch::channel(true);
+        let clock = Clock::simulated(BootTime::ZERO, 1_700_000_000).standing_still(still);
+        let mut timer = clock.timer().unwrap();
+        for deadline in [BootTime::ZERO, BootTime::from_millis(1000)] {
+            let waited = tokio::time::timeout(Duration::from_secs(5), timer.wait_until(deadline)).await;
+            assert!(waited.is_err(), "{deadline:?}");
+        }
+        freeze.send_replace(false);
+        timer.wait_until(BootTime::from_millis(1000)).await;
+        assert_eq!(clock.boot(), BootTime::from_millis(10_000), "it goes on when the process does");
     }
 }

@@ -78,6 +78,7 @@ pub async fn software(shared: Shared, node: usize, loaded: Arc<Loaded>) -> turmo
     }
 }
 
+/// The machine's clock; it goes on, whatever its processes do.
 fn clock(shared: &Shared, node: usize) -> Clock {
     let (boot, drift_ppm) = {
         let world = shared.lock();
@@ -105,7 +106,8 @@ async fn manager(shared: Shared, node: usize, loaded: Arc<Loaded>) -> turmoil::R
         (host.runs, host.rules)
     };
     shared.note(node, &format!("begins its run {run}"));
-    let clock = clock(&shared, node);
+    let machine_clock = clock(&shared, node);
+    let clock = machine_clock.clone().standing_still(shared.lock().hosts[node].still.subscribe());
     let (driver_port, supervisor_port) = duty_ports();
     let recorder = shared.clone();
     let options = duty::Options {
@@ -122,7 +124,7 @@ async fn manager(shared: Shared, node: usize, loaded: Arc<Loaded>) -> turmoil::R
     let (commands, for_guard) = mpsc::channel(16);
     let (told, news) = mpsc::channel(16);
     let supervisor = Supervisor::new(shared.clone(), node, supervisor_port, commands, news);
-    let guard = tokio::spawn(guard::beside(shared.clone(), node, clock.clone(), for_guard, told));
+    let guard = tokio::spawn(guard::beside(shared.clone(), node, machine_clock, for_guard, told));
     let plugins_stop = CancellationToken::new();
     let supervised = tokio::spawn(Freezable::new(&shared, node, supervisor.run(plugins_stop.clone())));
 

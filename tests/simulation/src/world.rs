@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use duty::{OperatorHandle, RunEnd};
 use failover_core::{BootTime, Epoch, Event, Memory, Rules, State};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::checks::Checks;
@@ -61,6 +62,8 @@ pub struct Host {
     pub runs: u32,
     /// The process stands still; its guard does not.
     pub frozen: bool,
+    /// The same, for the process's clock.
+    pub still: watch::Sender<bool>,
     /// Whoever waits for the thaw.
     pub waiting: Vec<Waker>,
     /// What lives of the plugins.
@@ -121,6 +124,7 @@ impl Host {
             phase: Phase::Off,
             runs: 0,
             frozen: false,
+            still: watch::Sender::new(false),
             waiting: Vec::new(),
             plugins: None,
             hold_until: None,
@@ -349,6 +353,7 @@ impl World {
     pub fn set_frozen(&mut self, node: usize, frozen: bool) {
         let host = &mut self.hosts[node];
         host.frozen = frozen;
+        host.still.send_replace(frozen);
         if !frozen {
             host.waiting.drain(..).for_each(Waker::wake);
         }
