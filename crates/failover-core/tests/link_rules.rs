@@ -145,6 +145,42 @@ fn doubled_late_and_impossible_echoes_change_nothing() {
     assert_eq!(machine.report().state, State::Standby);
 }
 
+/// A primary on standby beside an active secondary, heartbeats every 100 ms and a timeout of 500 ms; the heartbeat that was
+/// due after 300 ms is read after `late` more. Returns when the primary takes the duty if that was the last one.
+fn takeover_after_a_beat_that_is_late(late: u64) -> u64 {
+    let settings = Settings { timeout: Duration::from_millis(500), ..pair::settings(0) };
+    let (mut machine, _) = Machine::new(at(0), settings, Memory::default(), Some(Epoch(0)));
+    machine.handle(at(1), Input::EpochsReserved { up_to: Epoch(32) });
+    let (peer, _) = Machine::new(at(0), pair::settings(1), Memory::default(), Some(Epoch(0)));
+    let mut report = active(&peer.report());
+    (report.timings.interval, report.timings.guard_deadline) =
+        (Duration::from_millis(100), Duration::from_millis(160));
+    prove(&mut machine, at(5), 1, &report);
+    beat(&mut machine, at(10), (1, 0), None, &report);
+    for n in 1..3 {
+        beat(&mut machine, at(100 * n + 10), (1, n), Some(at(100 * (n - 1) + 10)), &report);
+    }
+    beat(&mut machine, at(310 + late), (1, 3), Some(at(210)), &report);
+    assert_eq!(machine.report().state, State::Standby);
+    (310 + late..)
+        .find(|ms| {
+            machine.handle(at(*ms), Input::Woke);
+            machine.report().state == State::TakingOver
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_primary_gives_the_sender_of_a_late_heartbeat_the_interval_that_it_has() {
+    assert_eq!(takeover_after_a_beat_that_is_late(0), 710, "the timeout after the answer that was echoed");
+    assert_eq!(
+        takeover_after_a_beat_that_is_late(60),
+        770,
+        "an interval less than the timeout after the heartbeat"
+    );
+    assert_eq!(takeover_after_a_beat_that_is_late(350), 1060);
+}
+
 #[test]
 fn an_unproved_answer_changes_no_report_and_no_deadline() {
     let (mut machine, _, report) = secondary();

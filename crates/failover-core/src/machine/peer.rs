@@ -105,10 +105,23 @@ impl Machine {
         let takeover = self.takeover_after();
         // A proof is a sign of life, too: a session that is only just open has not been echoed yet, and one that the peer
         // has ended shows that it lives.
-        let due = self.silent_since().max(self.peer.proved.unwrap_or_default()) + takeover;
+        let counted = self.silent_since().max(self.peer.proved.unwrap_or_default()) + takeover;
+        let due = counted.max(self.peer.last_arrival.unwrap_or_default() + self.at_least_after_an_arrival());
         match (self.settings.on_unproved, self.peer.paths.unproved_until()) {
             (OnUnproved::Hold, Some(until)) => due.max(until + takeover),
             (OnUnproved::Hold, None) | (OnUnproved::TakeOver, _) => due,
+        }
+    }
+
+    /// How long the peer is left alone after a message from it, whatever the message echoes.
+    ///
+    /// A primary only answers: a heartbeat that was long on its way, or that this node was late to read, echoes an old
+    /// answer and yet shows that the peer lived since, and the peer may have been held alive by it for one more interval.
+    /// A secondary asks: what it has not asked in time its session tells (`Input::Stalled`).
+    fn at_least_after_an_arrival(&self) -> Duration {
+        match self.settings.role {
+            Role::Primary => self.takeover_after().saturating_sub(self.interval()),
+            Role::Secondary => Duration::ZERO,
         }
     }
 

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use failover_core::State;
+use failover_core::{FailbackMode, State};
 use simulation::pair::state;
 use simulation::seeds::each;
 use simulation::{ALPHA, BETA, Chosen, Dice, Pair};
 
 const ACTIVE: Option<State> = Some(State::Active);
 
-fn frozen(seed: u64, host: usize, low: u64, high: u64) -> Pair {
-    let mut dice = Dice::new(seed);
-    let mut pair = Pair::up(seed, Chosen::default());
+/// A pair with `host` as its active node.
+fn active(seed: u64, host: usize, chosen: Chosen) -> Pair {
+    let mut pair = Pair::up(seed, chosen);
     if host == BETA {
         pair.kill(ALPHA);
         pair.until("the secondary has taken over", Duration::from_secs(2), |w| state(w, BETA) == ACTIVE);
@@ -21,6 +21,12 @@ fn frozen(seed: u64, host: usize, low: u64, high: u64) -> Pair {
             state(w, ALPHA) == Some(State::Standby)
         });
     }
+    pair
+}
+
+fn frozen(seed: u64, host: usize, low: u64, high: u64) -> Pair {
+    let mut dice = Dice::new(seed);
+    let mut pair = active(seed, host, Chosen::default());
     let phase = Duration::from_millis(dice.within(0, 200));
     pair.run_for(phase);
     pair.freeze(host, true);
@@ -75,4 +81,31 @@ fn a_long_freeze_is_taken_over() {
         pair.heals();
         pair.never_twice();
     });
+}
+
+/// The standby stands still for `low` to `high` milliseconds, too short to be told from a slow machine or not, and just as it
+/// goes on the active node stands still.
+fn one_after_the_other(seed: u64, host: usize, (low, high): (u64, u64)) {
+    let mut dice = Dice::new(seed);
+    let chosen = Chosen { failback: FailbackMode::Manual, ..Chosen::default() };
+    let mut pair = active(seed, host, chosen);
+    let other = ALPHA + BETA - host;
+    pair.run_for(Duration::from_secs(1) + Duration::from_millis(dice.within(0, 100)));
+    pair.freeze(other, true);
+    pair.run_for(Duration::from_millis(dice.within(low, high)));
+    pair.freeze(other, false);
+    pair.run_for(Duration::from_millis(dice.within(0, 100)));
+    pair.freeze(host, true);
+    pair.until("the other node has taken over", Duration::from_secs(2), |w| state(w, other) == ACTIVE);
+    pair.never_twice();
+}
+
+#[test]
+fn a_primary_that_freezes_just_after_its_standby_never_runs_beside_it() {
+    each("primary_after_standby", 30, |seed| one_after_the_other(seed, ALPHA, (20, 490)));
+}
+
+#[test]
+fn a_secondary_that_freezes_just_after_its_standby_never_runs_beside_it() {
+    each("secondary_after_standby", 30, |seed| one_after_the_other(seed, BETA, (20, 490)));
 }
