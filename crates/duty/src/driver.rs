@@ -144,8 +144,7 @@ impl Duty {
     /// When the next wait ends: at the machine's deadline, or to look after the loop's own duties.
     fn wait_until(&mut self) -> BootTime {
         let deadline = [self.machine.deadline(), self.stop_by].into_iter().flatten().min();
-        let takeover_after = self.outgoing.borrow().report.timings.takeover_after;
-        self.stall.plan(deadline, takeover_after)
+        self.stall.plan(deadline, &self.outgoing.borrow().report.timings)
     }
 
     /// One turn: a gap first, then what was waiting inside, then what ended the wait, then what is due by time.
