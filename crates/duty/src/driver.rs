@@ -144,7 +144,7 @@ impl Duty {
     /// When the next wait ends: at the machine's deadline, or to look after the loop's own duties.
     fn wait_until(&mut self) -> BootTime {
         let deadline = [self.machine.deadline(), self.stop_by].into_iter().flatten().min();
-        self.stall.plan(deadline, &self.outgoing.borrow().report.timings)
+        self.stall.plan(deadline, self.machine.attention(self.stall.last()))
     }
 
     /// One turn: a gap first, then what was waiting inside, then what ended the wait, then what is due by time.

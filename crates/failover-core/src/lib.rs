@@ -43,4 +43,5 @@ pub use rules::Rules;
 pub use settings::{Arbitration, FailbackMode, OnUnproved, Settings};
 pub use state::State;
 pub use time::BootTime;
+pub use timing::Attention;
 pub use view::{LinkVerdict, PathView, PeerView, Redundancy, View, Warning, Word};

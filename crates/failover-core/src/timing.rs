@@ -64,6 +64,15 @@ pub struct NoRoomForGuard {
     pub needed: Duration,
 }
 
+/// How closely the driver has to watch whether it stood still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attention {
+    /// The shorter of the two takeover times in force: in a pause as long as this the other node could have acted.
+    pub shortest_wait: Duration,
+    /// Whether the peer was heard as lately as it must be when nothing is wrong.
+    pub answered: bool,
+}
+
 /// Everything but the guard deadline that must fit into the takeover time of `contender`.
 fn spent(contender: Role, interval: Duration) -> Duration {
     let behind = match contender {

@@ -13,7 +13,8 @@ use core::time::Duration;
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
-    Arbitration, BootTime, DutyOrder, Effect, Epoch, EventCode, Role, Severity, State, TimingsInForce, timing,
+    Arbitration, Attention, BootTime, DutyOrder, Effect, Epoch, EventCode, Role, Severity, State,
+    TimingsInForce, timing,
 };
 
 /// The guard deadline where the timings leave no room for one: such a pair is refused, and a primary works on alone.
@@ -100,6 +101,18 @@ impl Machine {
         guard.map_or(wanted, |guard| {
             wanted.max(timing::shortest_takeover(self.contends_as(), self.interval(), guard))
         })
+    }
+
+    /// A pause that is longer than the shortest of the waits that either node acts after could make the other one act meanwhile.
+    pub(super) fn attention_at(&self, now: BootTime) -> Attention {
+        let told = self.memory.peer_timings.map(|told| told.takeover_after);
+        let own = self.takeover_after();
+        let heard = self.peer.last_arrival.filter(|_| self.peer.session.is_some());
+        let patience = self.interval() + timing::longest_round_trip(self.interval());
+        Attention {
+            shortest_wait: told.map_or(own, |told| told.min(own)),
+            answered: heard.is_some_and(|heard| now < heard + patience),
+        }
     }
 
     /// Whose place on the link this node has, at the least favourable: between two nodes of the same role (a swap under way)
