@@ -123,9 +123,10 @@ fn starting(kind: &str) -> Option<Cell> {
             "noted; silence counts on from the last echo. Unproved and overdue: stands by",
         ),
         "SessionEnded" => cell(&[Standby, TakingOver], "noted; silence counts on from the last echo"),
-        "TakeoverRequested" => {
-            cell(&[TakingOver], "taken by hand, unless the peer is alive with the duty or this node is unfit")
-        }
+        "TakeoverRequested" => cell(
+            &[TakingOver],
+            "taken by hand, unless the peer is alive and has the duty or may be taking it, or this node is unfit",
+        ),
         "SessionProved" => cell(
             &[],
             "judged; an older session of the same path, or of an earlier run of the peer, is closed",
@@ -154,9 +155,10 @@ fn standby(kind: &str) -> Option<Cell> {
         "SessionEnded" | "DialFinished" => cell(&[TakingOver], "noted; silence counts on from the last echo"),
         "PreflightChanged" | "EpochsReserved" | "StorageChanged" | "MaintenanceCleared"
         | "MaintenanceExpired" | "LicenceChanged" => cell(&[TakingOver], "noted, then decided as on waking"),
-        "TakeoverRequested" => {
-            cell(&[TakingOver], "taken by hand, unless the peer is alive with the duty or this node is unfit")
-        }
+        "TakeoverRequested" => cell(
+            &[TakingOver],
+            "taken by hand, unless the peer is alive and has the duty or may be taking it, or this node is unfit",
+        ),
         "SessionProved" => cell(
             &[],
             "judged; an older session of the same path, or of an earlier run of the peer, is closed; a tombstone is void, \

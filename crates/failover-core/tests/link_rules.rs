@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use failover_core::{
     Beat, BootTime, DialOutcome, Effect, Epoch, EventCode, Identity, Input, LinkVerdict, Machine, Memory,
-    Now, PathId, Report, SessionId, Settings, State, TombstonePromise, Via,
+    Now, PathId, Report, RequestId, SessionId, Settings, State, TombstonePromise, Via,
 };
 
 fn at(millis: u64) -> Now {
@@ -217,6 +217,24 @@ fn a_tombstone_counts_only_for_the_promised_epoch_of_the_newest_session() {
     prove(&mut machine, at(45), 2, &report);
     machine.handle(at(50), Input::TombstoneRead { epoch: Epoch(2) });
     assert_eq!(machine.report().state, State::Standby, "a new session voids it");
+}
+
+#[test]
+fn after_a_freeze_a_person_takes_nothing_from_a_peer_that_lives() {
+    let (mut machine, _) = Machine::new(at(0), pair::settings(0), Memory::default(), Some(Epoch(0)));
+    machine.handle(at(1), Input::EpochsReserved { up_to: Epoch(32) });
+    let (peer, _) = Machine::new(at(0), pair::settings(1), Memory::default(), Some(Epoch(0)));
+    prove(&mut machine, at(10), 1, &peer.report());
+    machine.handle(at(1000), Input::Stalled { late_by: Duration::from_millis(900) });
+    beat(&mut machine, at(1000), (1, 0), None, &peer.report());
+    let hand = |request: &str| Input::TakeoverRequested { request: RequestId(request.to_owned()) };
+    let effects = machine.handle(at(1001), hand("one"));
+    assert!(said(&effects, EventCode::RequestRefused), "the peer may have taken it: {effects:?}");
+    assert!(!machine.report().state.may_run_plugins());
+    beat(&mut machine, at(2000), (1, 1), Some(at(1002)), &peer.report());
+    beat(&mut machine, at(3000), (1, 2), Some(at(2002)), &peer.report());
+    machine.handle(at(3001), hand("two"));
+    assert_eq!(machine.report().state, State::TakingOver, "it has answered since");
 }
 
 #[test]

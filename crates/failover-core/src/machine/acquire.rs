@@ -200,7 +200,7 @@ impl Machine {
     }
 
     /// Whose turn it is when both nodes are there and nobody has the duty.
-    fn designated(&self, report: &Report) -> bool {
+    pub(super) fn designated(&self, report: &Report) -> bool {
         let primary = self.settings.role == Role::Primary;
         match self.settings.failback {
             FailbackMode::Automatic => primary,

@@ -15,8 +15,8 @@ use super::parts::{Grounds, Kind, Then};
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
-    Beat, BootTime, Epoch, EventCode, FailbackMode, Handover, HandoverReason, Procedure, Report, RequestId,
-    Role, SessionId, Severity, State,
+    Beat, BootTime, Epoch, EventCode, FailbackMode, Handover, HandoverReason, LinkVerdict, Procedure, Report,
+    RequestId, Role, SessionId, Severity, State,
 };
 
 /// How often the pause after an automatic return that did not succeed doubles: from seconds to about a minute.
@@ -124,8 +124,37 @@ impl Machine {
             Some(format!("{name} is alive and has the duty: ask for a switchover"))
         } else if alive.is_none() && self.peer.dead.is_none() && now.boot < self.silence_due() {
             Some(format!("{name} has not been silent for {} yet", super::parts::words(self.takeover_after())))
+        } else if let Some(why) = alive.and_then(|report| self.left_to(report)) {
+            Some(format!("{name} may be taking the duty at this moment ({why}): ask again in a moment"))
         } else {
             self.health.preflight.clone()
+        }
+    }
+
+    /// Why a living peer without the duty may take it by itself, as it knows this node: a person who takes it here at the
+    /// same moment would make both active.
+    fn left_to(&self, report: &Report) -> Option<&'static str> {
+        if !matches!(self.peer.link, LinkVerdict::Established) {
+            return None;
+        }
+        if self.moves.procedure.released.is_some() {
+            return Some("it has just been released to it");
+        }
+        if self.health.stalled.is_some() {
+            return Some("this node has stood still and does not know yet what it missed");
+        }
+        let held_back = report.maintenance.window.is_some() && report.last_held < Some(self.epochs.seen());
+        let its_turn = match (self.fitness().is_fit(), report.fit.is_fit()) {
+            (true, false) => false,
+            (false, true) => true,
+            (true, true) | (false, false) => !self.designated(report),
+        };
+        if held_back {
+            None
+        } else if its_turn {
+            Some("it is its turn")
+        } else {
+            (!self.fitness_is_known()).then_some("it may not know yet that this node can run the plugins")
         }
     }
 
