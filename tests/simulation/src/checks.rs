@@ -35,6 +35,8 @@ pub struct Checks {
     pub explained: Duration,
     /// Overlaps before this nobody can know of any more.
     forgotten: Duration,
+    /// Epochs whose node died before it could write down that it had used them: the other node is never told.
+    unwritten: BTreeSet<Epoch>,
     both_since: Option<Duration>,
     epochs: BTreeSet<Epoch>,
     last: [Option<Epoch>; 2],
@@ -57,6 +59,11 @@ impl Checks {
         self.forgotten = now;
     }
 
+    /// A node dies, and the newest epoch on its disk is `written`.
+    pub fn dies(&mut self, node: usize, written: Option<Epoch>) {
+        self.unwritten.extend(self.last[node].filter(|last| written < Some(*last)));
+    }
+
     /// The last epoch that was used on a node.
     #[must_use]
     pub const fn last_of(&self, node: usize) -> Option<Epoch> {
@@ -69,7 +76,8 @@ impl Checks {
         let beside = |a: &Activity, b: &Activity| {
             a.node != b.node && b.to.is_none_or(|to| a.from < to) && a.to.is_none_or(|to| b.from < to)
         };
-        let known = |a: &Activity| a.to.is_none_or(|to| to > self.forgotten);
+        let known =
+            |a: &Activity| a.to.is_none_or(|to| to > self.forgotten) && !self.unwritten.contains(&a.epoch);
         let disputed = |a: &&Activity| known(a) && self.activity.iter().any(|b| beside(a, b));
         self.activity.iter().filter(disputed).map(|activity| activity.epoch).max()
     }

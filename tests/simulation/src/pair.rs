@@ -246,6 +246,7 @@ impl Pair {
     pub fn kill(&mut self, host: usize) {
         if self.shared.lock().hosts[host].phase == Phase::Manager {
             self.note(host, "* the manager is killed");
+            self.shared.lock().dies(host);
             self.enter(host, Phase::Guard);
         }
     }
@@ -269,9 +270,7 @@ impl Pair {
             world.hosts[host].secret = None;
             world.hosts[host].phase = Phase::Off;
             world.plugins_end(now, host);
-            if world.hosts[host].memory.last_held < world.checks.last_of(host) {
-                world.checks.forget(now);
-            }
+            world.dies(host);
         }
         self.sim.crash(NAMES[host]);
         if !held {

@@ -322,6 +322,12 @@ impl World {
         self.checks.renumbered(at, node, epoch);
     }
 
+    /// The manager dies: what it has not written is lost.
+    pub fn dies(&mut self, node: usize) {
+        let written = self.hosts[node].memory.last_held;
+        self.checks.dies(node, written);
+    }
+
     /// The last plugin is reaped.
     pub fn plugins_end(&mut self, at: Duration, node: usize) {
         if let Some(plugins) = self.hosts[node].plugins.take() {

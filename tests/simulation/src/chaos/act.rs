@@ -211,10 +211,12 @@ fn die_unheard(pair: &mut Pair, held: Duration, late: Duration) {
     pair.run_for(held);
     pair.power_off(1 - survivor);
     let died = pair.now();
+    let before = pair.shared.lock().checks.starts(survivor);
     pair.run_for(late.min(silence));
     pair.release();
     let left = (died + within).saturating_sub(pair.now());
-    let acted = |world: &World| matches!(state(world, survivor), Some(State::TakingOver | State::Active));
+    // Whether the plugins then start is another matter.
+    let acted = |world: &World| world.checks.starts(survivor) > before;
     pair.until("the survivor acts upon the silence (I9)", left, acted);
 }
 
