@@ -207,11 +207,11 @@ fn die_unheard(pair: &mut Pair, held: Duration, late: Duration) {
     while !pair.under_way_from(1 - survivor) && pair.now() < heartbeat {
         pair.run_for(ms(1));
     }
+    let before = pair.shared.lock().checks.starts(survivor);
     pair.hold();
     pair.run_for(held);
     pair.power_off(1 - survivor);
     let died = pair.now();
-    let before = pair.shared.lock().checks.starts(survivor);
     pair.run_for(late.min(silence));
     pair.release();
     let left = (died + within).saturating_sub(pair.now());
