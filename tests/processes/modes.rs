@@ -47,15 +47,10 @@ fn does(node: &Node, words: &[&str]) -> String {
     answer.stdout
 }
 
-/// Changes the mode. Two nodes that dial each other at the same moment close each other's session and dial again: until then
-/// neither sees the other, and the change is refused.
+/// Changes the mode.
 #[track_caller]
 fn changes(node: &Node, mode: &str) {
-    until("the change of the mode", PATIENCE, || {
-        let answer = node.ask(&["mode", mode]);
-        assert!(answer.code == Some(0) || answer.stderr.contains("is not in sight"), "{answer:?}");
-        (answer.code == Some(0)).then_some(())
-    });
+    does(node, &["mode", mode]);
 }
 
 /// Runs a command that the node must refuse, for this reason.

@@ -25,6 +25,8 @@ pub struct Via {
     pub paths: usize,
     /// Where the other end of the connection is.
     pub remote: String,
+    /// Whether this node has dialled; else the peer has.
+    pub dialled: bool,
 }
 
 /// The licence of a witness or fence to hold the duty. With arbitration `none` it is never sent.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use failover_core::{
     Beat, BootTime, DialOutcome, Effect, Epoch, EventCode, Identity, Input, LinkVerdict, Machine, Memory,
-    Now, PathId, Report, RequestId, SessionId, Settings, State, TombstonePromise, Via,
+    Now, PathId, Report, RequestId, Role, SessionId, Settings, State, TombstonePromise, Via,
 };
 
 fn at(millis: u64) -> Now {
@@ -32,7 +32,12 @@ fn prove_over(machine: &mut Machine, now: Now, (path, session): (u8, u64), repor
     let path = PathId::try_from(path).unwrap();
     let input = Input::SessionProved {
         session: SessionId(session),
-        via: Via { path, paths: path.index() + 1, remote: "10.0.0.1".to_owned() },
+        via: Via {
+            path,
+            paths: path.index() + 1,
+            remote: "10.0.0.1".to_owned(),
+            dialled: machine.report().role == Role::Secondary,
+        },
         peer: report.identity.clone(),
         role: report.role,
         mode: report.mode,
@@ -249,6 +254,57 @@ fn a_lease_that_ran_out_is_never_renewed() {
     assert_eq!(machine.report().state, State::Yielding);
     let orders: Vec<_> = effects.iter().filter(|effect| matches!(effect, Effect::Order(_))).collect();
     assert_eq!(orders, [&Effect::Order(failover_core::DutyOrder::Kill { epoch })]);
+}
+
+#[test]
+fn of_two_sessions_that_cross_both_ends_keep_the_same_one() {
+    let prove_dialled = |machine: &mut Machine, ms, session, dialled, peer: &Report| {
+        let via = Via { path: PathId::FIRST, paths: 1, remote: String::new(), dialled };
+        let (role, mode, peer) = (peer.role, peer.mode, peer.identity.clone());
+        closed(
+            &machine
+                .handle(at(ms), Input::SessionProved { session: SessionId(session), via, peer, role, mode }),
+        )
+    };
+    let pairs = [
+        (Role::Secondary, Role::Primary),
+        (Role::Primary, Role::Primary),
+        (Role::Secondary, Role::Secondary),
+    ];
+    for (first_role, second_role) in pairs {
+        let make = |node, role| {
+            let settings = Settings { role, ..pair::settings(node) };
+            Machine::new(at(0), settings, Memory::default(), Some(Epoch(0))).0
+        };
+        let (mut first, mut second) = (make(0, first_role), make(1, second_role));
+        let (of_first, of_second) = (first.report(), second.report());
+        // Session 1 is dialled by the first node, which is the one whose dial stays; session 2 by the second.
+        assert_eq!(prove_dialled(&mut first, 10, 1, true, &of_second), Vec::<u64>::new());
+        assert_eq!(
+            prove_dialled(&mut first, 12, 2, false, &of_second),
+            [2],
+            "{first_role} and {second_role}"
+        );
+        assert_eq!(prove_dialled(&mut second, 10, 1, true, &of_first), Vec::<u64>::new());
+        assert_eq!(
+            prove_dialled(&mut second, 12, 2, false, &of_first),
+            [1],
+            "{second_role} and {first_role}"
+        );
+    }
+}
+
+#[test]
+fn a_session_without_a_sign_of_life_gives_way_whoever_dialled_it() {
+    let (mut machine, _, report) = secondary();
+    prove(&mut machine, at(10), 1, &report);
+    let via = Via { path: PathId::FIRST, paths: 1, remote: String::new(), dialled: false };
+    let (role, mode, peer) = (report.role, report.mode, report.identity);
+    let session = SessionId(2);
+    assert_eq!(
+        closed(&machine.handle(at(1200), Input::SessionProved { session, via, peer, role, mode })),
+        [1]
+    );
 }
 
 /// A secondary with two paths, both connected at 10 ms to an active primary.

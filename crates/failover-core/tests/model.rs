@@ -232,7 +232,7 @@ impl Pair {
             let report = self.nodes[1 - node].machine.as_ref().unwrap().report();
             let session = SessionId(self.session);
             let id = PathId::try_from(u8::try_from(path).unwrap()).unwrap();
-            let via = Via { path: id, paths: self.paths, remote: String::new() };
+            let via = Via { path: id, paths: self.paths, remote: String::new(), dialled: node == 1 };
             let (peer, role, mode) = (report.identity, report.role, report.mode);
             self.feed(node, Input::SessionProved { session, via, peer, role, mode });
         }

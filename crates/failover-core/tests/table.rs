@@ -75,7 +75,12 @@ fn from_peer(peer: &Machine, session: u64, now: Now) -> Vec<Input> {
     let told = peer.report();
     let proved = |session, path: u8| Input::SessionProved {
         session: SessionId(session),
-        via: Via { path: PathId::try_from(path).unwrap(), paths: 2, remote: "10.0.0.1".to_owned() },
+        via: Via {
+            path: PathId::try_from(path).unwrap(),
+            paths: 2,
+            remote: "10.0.0.1".to_owned(),
+            dialled: false,
+        },
         peer: told.identity.clone(),
         role: told.role,
         mode: told.mode,

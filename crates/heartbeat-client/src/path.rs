@@ -214,6 +214,7 @@ impl<N: Network> Running<N> {
             path: self.client.dialler.path,
             paths: self.client.dialler.paths,
             remote: session.remote.to_string(),
+            dialled: true,
         };
         tracing::info!(
             peer = %peer.identity.name, at = %session.remote, path = %via.path, session = ticket.id.0,
@@ -264,7 +265,7 @@ impl<N: Network> Running<N> {
                 }
             })));
         }
-        self.tell_away(true);
+        self.look();
         true
     }
 

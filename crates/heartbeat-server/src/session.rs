@@ -107,7 +107,7 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
     let session = ticket.id;
     let peer = hello.identity;
     let remote = call.peer.ip().to_canonical().to_string();
-    let via = Via { path: hello.path, paths: hello.paths, remote };
+    let via = Via { path: hello.path, paths: hello.paths, remote, dialled: false };
     tracing::info!(
         peer = %peer.name, from = %call.peer, path = %via.path, session = session.0, "a session was proved"
     );

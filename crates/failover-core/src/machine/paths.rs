@@ -16,7 +16,8 @@ use core::time::Duration;
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
-    BootTime, EventCode, InstanceId, LinkVerdict, OnUnproved, PathId, PathView, SessionId, Severity, Via,
+    BootTime, EventCode, Identity, InstanceId, LinkVerdict, OnUnproved, PathId, PathView, Role, SessionId,
+    Severity, Via, timing,
 };
 
 /// Between two events about one path, at first; doubled while it goes on.
@@ -30,6 +31,8 @@ const CALM: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Open {
     id: SessionId,
+    /// Whether this node has dialled it.
+    dialled: bool,
     proved: BootTime,
     /// The newest sequence number; older beats are ignored. `None`: nothing has come in this session yet.
     sequence: Option<u64>,
@@ -128,10 +131,17 @@ impl Paths {
         if !dials {
             path.address = via.remote;
         }
-        path.open = Some(Open { id, proved: now, sequence: None });
+        path.open = Some(Open { id, dialled: via.dialled, proved: now, sequence: None });
         path.newest = Some(id);
         path.seen = never_heard();
         path.unproved_until = None;
+    }
+
+    /// The last sign of life over the open session of this path, if that was dialled from the other end than `via`.
+    fn crossed(&self, via: &Via) -> Option<BootTime> {
+        let path = self.all.get(via.path.index())?;
+        path.open.as_ref().filter(|open| open.dialled != via.dialled)?;
+        path.alive()
     }
 
     /// Forgets the sessions of every path, or of one; returns them.
@@ -242,6 +252,23 @@ fn reason(seen: &LinkVerdict) -> &str {
 }
 
 impl Machine {
+    /// Whether a session that was just proved gives way to the one that is open. Two nodes that dial each other at the same
+    /// moment prove two sessions, each end in its own order; if the newer one won, each would close what the other keeps.
+    /// As with BGP (RFC 4271, section 6.8) a rule that both know decides: the secondary's dial stays, between two nodes of
+    /// one role that of the smaller node id. An open session without a sign of life holds up nobody.
+    pub(super) fn gives_way(&self, now: Now, via: &Via, identity: &Identity, role: Role) -> bool {
+        let own = &self.settings.identity;
+        let same_run = self.peer.session.as_ref().is_some_and(|open| open.identity == *identity);
+        let patience = self.interval() + timing::longest_round_trip(self.interval());
+        let crossed = self.peer.paths.crossed(via).is_some_and(|alive| now.boot < alive + patience);
+        let own_stays = match (self.settings.role, role) {
+            (Role::Secondary, Role::Primary) => true,
+            (Role::Primary, Role::Secondary) => false,
+            (Role::Primary, Role::Primary) | (Role::Secondary, Role::Secondary) => own.node < identity.node,
+        };
+        same_run && crossed && via.dialled != own_stays
+    }
+
     /// Whether a session over another path, of the same run of the peer, carries the link: then one more makes it no other.
     pub(super) fn carried_by_another(&self, now: Now, but: PathId, instance: InstanceId) -> bool {
         let same = self.peer.session.as_ref().is_some_and(|open| open.identity.instance == instance);

@@ -156,6 +156,11 @@ impl Machine {
         if outdated || self.turned_away(now, id, &identity) {
             return;
         }
+        if self.gives_way(now, &via, &identity, role) {
+            let why = "the session that the other node dialled at the same time is kept".to_owned();
+            self.out.push(Effect::CloseSession { session: id, why });
+            return;
+        }
         let same_peer = self.peer.session.as_ref().is_none_or(|open| open.identity == identity);
         let carried = same_peer && self.carried_by_another(now, path, identity.instance);
         // Another run of the peer, or another peer: every session with the one before is over.

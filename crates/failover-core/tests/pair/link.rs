@@ -142,6 +142,7 @@ impl World {
                     path: path_id(path),
                     paths: self.paths,
                     remote: format!("10.0.{}.{}", path + 1, 2 - node),
+                    dialled: node == self.dialler(),
                 },
                 peer: other.identity.clone(),
                 role: other.role,
