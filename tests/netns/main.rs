@@ -14,7 +14,7 @@ mod paths;
 use std::time::Duration;
 
 use test_support::{
-    Link, Node, Pair, PairOptions, Profile, Side, alone, boot_ns, ms_between, netns_wanted, until,
+    Link, Node, Pair, PairOptions, Profile, Side, boot_ns, ms_between, netns_wanted, timed, until,
 };
 
 /// What a busy machine may take longer than the documented bound.
@@ -83,7 +83,7 @@ fn a_cut_link_makes_both_active_says_so_and_heals_by_the_rule() {
     if !netns_wanted() {
         return;
     }
-    let _turn = alone();
+    let _turn = timed();
     let (pair, link) = pair(|options| options);
     let before = boot_ns();
     link.cut();
@@ -107,7 +107,7 @@ fn a_link_that_loses_one_direction_counts_as_cut() {
         return;
     }
     for side in [Side::A, Side::B] {
-        let _turn = alone();
+        let _turn = timed();
         let (pair, link) = pair(|options| options);
         let before = boot_ns();
         link.drop_arriving(side);
@@ -123,7 +123,7 @@ fn a_firewall_that_rejects_is_not_a_proof_of_death() {
     if !netns_wanted() {
         return;
     }
-    let _turn = alone();
+    let _turn = timed();
     let (pair, link) = pair(|options| options.profile(Profile::Standard));
     let before = boot_ns();
     link.reject_arriving(Side::A, pair.port);
@@ -138,7 +138,7 @@ fn an_active_secondary_that_is_cut_off_is_followed_by_the_primary_in_time() {
     if !netns_wanted() {
         return;
     }
-    let _turn = alone();
+    let _turn = timed();
     let (pair, link) = pair(PairOptions::manual);
     pair.move_to_secondary();
     let before = boot_ns();
@@ -155,7 +155,7 @@ fn a_short_cut_changes_nothing() {
     if !netns_wanted() {
         return;
     }
-    let _turn = alone();
+    let _turn = timed();
     let (pair, link) = pair(|options| options.profile(Profile::Standard));
     let before = boot_ns();
     link.cut();

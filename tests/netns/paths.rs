@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use test_support::{
-    Link, Node, Pair, PairOptions, Profile, Side, Status, alone, boot_ns, ms_between, netns_wanted, until,
+    Link, Node, Pair, PairOptions, Profile, Side, Status, boot_ns, ms_between, netns_wanted, timed, until,
 };
 
 use super::{PATIENCE, SLACK, healed, in_time, runs_again, tells};
@@ -71,7 +71,7 @@ fn one_of_two_cables_cut_is_a_warning_and_no_more() {
         return;
     }
     for cable in [0, 1] {
-        let _turn = alone();
+        let _turn = timed();
         let (pair, link) = pair(|options| options.profile(Profile::Standard));
         // A busy machine may have said one or the other while the pair started.
         let said = |node: &Node| ["peer_disconnected", "path_lost"].map(|code| events(node, code));
@@ -113,7 +113,7 @@ fn both_cables_cut_one_after_the_other_is_a_takeover_counted_from_the_second() {
     if !netns_wanted() {
         return;
     }
-    let _turn = alone();
+    let _turn = timed();
     let (pair, link) = pair(|options| options);
     let first = boot_ns();
     link.cut_cable(0);
@@ -136,7 +136,7 @@ fn both_cables_cut_at_once_is_a_takeover_in_time() {
     if !netns_wanted() {
         return;
     }
-    let _turn = alone();
+    let _turn = timed();
     let (pair, link) = pair(|options| options);
     let before = boot_ns();
     link.cut_cable(0);
@@ -154,7 +154,7 @@ fn a_crash_is_proved_over_the_cable_that_is_left() {
     if !netns_wanted() {
         return;
     }
-    let _turn = alone();
+    let _turn = timed();
     let (mut pair, link) = pair(|options| options.profile(Profile::Standard));
     link.cut_cable(0);
     pair.secondary.reaches("the warning", PATIENCE, |status| status.warns("path_lost"));
@@ -171,7 +171,7 @@ fn a_flapping_cable_moves_nothing_and_floods_nothing() {
     if !netns_wanted() {
         return;
     }
-    let _turn = alone();
+    let _turn = timed();
     let (pair, link) = pair(|options| options);
     let sizes = |pair: &Pair| [&pair.primary, &pair.secondary].map(size);
     let disconnected = [&pair.primary, &pair.secondary].map(|node| events(node, "peer_disconnected"));

@@ -1,13 +1,13 @@
 //! Crashes: the manager or all of a node is killed or stands still, on either side of the pair.
 
-use test_support::{Pair, Profile, Signal, alive, alone, boot_ns, ms_between, until};
+use test_support::{Pair, Profile, Signal, alive, boot_ns, ms_between, timed, until};
 
 use crate::{PATIENCE, at_most, one_at_a_time, options, runs_again, tells, undisturbed};
 
 /// `kill -9` of the active primary's manager, with the guard alive: it kills the plugins, and its tombstone spares the
 /// secondary the wait.
 fn killed_manager(profile: Profile, bound_ms: f64) {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options().profile(profile));
     let plugins = pair.primary.plugins();
     assert!(!plugins.is_empty(), "the canary of the primary is a process");
@@ -36,7 +36,7 @@ fn a_killed_manager_is_replaced_long_before_the_takeover_time() {
 
 #[test]
 fn when_all_of_the_primary_is_killed_its_plugins_go_with_it_and_the_silence_decides() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     let plugins = pair.primary.plugins();
     assert!(!plugins.is_empty(), "the canary of the primary is a process");
@@ -54,7 +54,7 @@ fn when_all_of_the_primary_is_killed_its_plugins_go_with_it_and_the_silence_deci
 
 #[test]
 fn a_frozen_manager_has_lost_its_plugins_before_the_secondary_acts_and_gets_none_when_it_thaws() {
-    let _turn = alone();
+    let _turn = timed();
     let pair = Pair::running(options());
 
     let frozen = pair.primary.signal(Signal::SIGSTOP);
@@ -78,7 +78,7 @@ fn a_frozen_manager_has_lost_its_plugins_before_the_secondary_acts_and_gets_none
 
 #[test]
 fn a_thawed_primary_stays_on_standby_when_hand_back_is_manual() {
-    let _turn = alone();
+    let _turn = timed();
     let pair = Pair::running(options().manual());
 
     let frozen = pair.primary.signal(Signal::SIGSTOP);
@@ -93,7 +93,7 @@ fn a_thawed_primary_stays_on_standby_when_hand_back_is_manual() {
 
 #[test]
 fn the_primary_takes_over_from_a_killed_secondary() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options().manual());
     pair.move_to_secondary();
 
@@ -106,7 +106,7 @@ fn the_primary_takes_over_from_a_killed_secondary() {
 
 #[test]
 fn the_primary_takes_over_from_a_frozen_secondary() {
-    let _turn = alone();
+    let _turn = timed();
     let pair = Pair::running(options().manual());
     pair.move_to_secondary();
 
@@ -123,7 +123,7 @@ fn the_primary_takes_over_from_a_frozen_secondary() {
 
 #[test]
 fn plugins_that_ignore_signals_and_fork_away_do_not_survive_a_killed_manager() {
-    let _turn = alone();
+    let _turn = timed();
     // Ignores SIGTERM, and leaves a grandchild in a session of its own behind.
     let stubborn = "[plugins.stubborn]\n\
         command = [\"sh\", \"-c\", \"trap '' TERM; setsid sh -c 'exec sleep 1000' {folder}/grandchild & while :; do sleep 1; done\", \"{folder}/stubborn\"]\n\

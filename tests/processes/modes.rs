@@ -1,6 +1,6 @@
 //! Changes of the mode at run time: the documented swap word for word, deactivation, locks, and kills on the way.
 
-use test_support::{Node, Pair, Profile, Signal, alone, beside_others, boot_ns, until};
+use test_support::{Node, Pair, Profile, Signal, beside_others, boot_ns, timed, until};
 
 use crate::{PATIENCE, SLACK, has_event, one_at_a_time, options, runs_again, tells, undisturbed};
 
@@ -82,7 +82,7 @@ fn mode(node: &Node) -> String {
 
 #[test]
 fn the_documented_swap_word_for_word_and_back_survives_restarts() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     give_address(&pair);
     let begun = boot_ns();
@@ -129,7 +129,7 @@ fn the_documented_swap_word_for_word_and_back_survives_restarts() {
 
 #[test]
 fn a_swap_that_is_killed_half_way_goes_on_where_it_was() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     give_address(&pair);
     does(&pair.secondary, &["mode", "primary"]);
@@ -146,7 +146,7 @@ fn a_swap_that_is_killed_half_way_goes_on_where_it_was() {
 
 #[test]
 fn a_kill_at_any_moment_of_a_change_leaves_one_mode_or_the_other() {
-    let _turn = alone();
+    let _turn = timed();
     // On a busy machine heartbeats of the profile `fast` are late by more than its takeover time, as if the link were cut.
     let mut pair = Pair::running(options().profile(Profile::Standard));
     give_address(&pair);
@@ -178,7 +178,7 @@ fn a_kill_at_any_moment_of_a_change_leaves_one_mode_or_the_other() {
 
 #[test]
 fn a_deactivated_active_node_runs_on_and_is_never_taken_over() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     let begun = boot_ns();
     does(&pair.primary, &["mode", "deactivated"]);

@@ -1,6 +1,6 @@
 //! Planned moves: the way back, a stop, a switchover, maintenance. None of them may ever run both nodes at once.
 
-use test_support::{Pair, Signal, alone, beside_others, boot_ns, ms_between};
+use test_support::{Pair, Signal, beside_others, boot_ns, ms_between, timed};
 
 use crate::{PATIENCE, SLACK, has_event, one_at_a_time, options, runs_again, tells, undisturbed};
 
@@ -19,7 +19,7 @@ fn short_gap(pair: &Pair, since_ns: u64) {
 
 #[test]
 fn a_primary_that_is_back_takes_the_duty_back_without_overlap() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     let killed = pair.primary.kill_manager();
     let taken = runs_again(&pair, &pair.secondary, killed);
@@ -34,7 +34,7 @@ fn a_primary_that_is_back_takes_the_duty_back_without_overlap() {
 
 #[test]
 fn sigterm_of_the_active_node_hands_over_first() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     let asked = pair.primary.signal(Signal::SIGTERM);
     let running = runs_again(&pair, &pair.secondary, asked);
@@ -58,7 +58,7 @@ fn a_stop_of_the_standby_ends_it_without_disturbing_the_active_node() {
 
 #[test]
 fn a_switchover_moves_the_duty_there_and_back() {
-    let _turn = alone();
+    let _turn = timed();
     let pair = Pair::running(options().manual());
     let check = pair.primary.ask(&["switchover", "--check"]);
     assert_eq!(check.code, Some(0), "{check:?}");
@@ -96,7 +96,7 @@ fn a_switchover_without_a_peer_is_refused_with_the_reason_and_changes_nothing() 
 
 #[test]
 fn maintenance_holds_a_takeover_back_until_it_is_ended() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     let answer = pair.secondary.ask(&["maintenance", "on", "--reason", "new cable", "--for", "1h"]);
     assert_eq!(answer.code, Some(0), "{answer:?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use test_support::{Node, Pair, Profile, alone, beside_others, boot_ns};
+use test_support::{Node, Pair, Profile, beside_others, boot_ns, timed};
 
 use crate::{PATIENCE, at_most, one_at_a_time, options, runs_again, tells, undisturbed};
 
@@ -48,7 +48,7 @@ fn both_cold_the_secondary_first() {
 
 #[test]
 fn after_a_power_cut_the_pair_finds_back_also_when_the_secondary_was_active() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     let killed = pair.primary.kill_manager();
     runs_again(&pair, &pair.secondary, killed);
@@ -94,7 +94,7 @@ fn a_secondary_that_was_never_paired_does_not_run_alone() {
 
 #[test]
 fn a_stopped_secondary_is_a_warning_that_disturbs_nothing_and_goes_when_it_is_back() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(options());
     let killed = pair.secondary.kill_everything();
     let limit = Duration::from_secs(10);

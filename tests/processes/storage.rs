@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use test_support::{Pair, Signal, Status, alone, beside_others, boot_ns, ms_between, until};
+use test_support::{Pair, Signal, Status, beside_others, boot_ns, ms_between, timed, until};
 
 use crate::{PATIENCE, at_most, has_event, one_at_a_time, options, runs_again, tells, undisturbed};
 
@@ -97,7 +97,7 @@ fn falls_sick(pair: &mut Pair, sicken: impl FnOnce(), heal: impl FnOnce()) {
 
 #[test]
 fn a_full_disk_delays_no_takeover_and_is_said() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::prepare(options());
     let Some(disk) = Disk::mount(&pair.secondary.data_dir()) else { return };
     falls_sick(
@@ -110,7 +110,7 @@ fn a_full_disk_delays_no_takeover_and_is_said() {
 
 #[test]
 fn a_read_only_disk_delays_no_takeover_and_is_said() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::prepare(options());
     let Some(()) = make_disks_sick_at_will(&mut pair) else { return };
     let flag = pair.folder().join("read-only");
@@ -123,7 +123,7 @@ fn a_read_only_disk_delays_no_takeover_and_is_said() {
 
 #[test]
 fn a_disk_that_stalls_two_seconds_per_sync_delays_neither_heartbeats_nor_takeover() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::prepare(options());
     let Some(()) = make_disks_sick_at_will(&mut pair) else { return };
     let flag = pair.folder().join("stall");
@@ -340,7 +340,7 @@ fn starts_sick(pair: &mut Pair, sicken: impl FnOnce()) {
 
 #[test]
 fn a_node_whose_disk_is_full_at_its_start_takes_over_all_the_same() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::prepare(options());
     let Some(disk) = Disk::mount(&pair.secondary.data_dir()) else { return };
     starts_sick(&mut pair, || drop(disk.fill()));
@@ -349,7 +349,7 @@ fn a_node_whose_disk_is_full_at_its_start_takes_over_all_the_same() {
 
 #[test]
 fn a_node_whose_disk_stalls_at_its_start_takes_over_all_the_same() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::prepare(options());
     let Some(()) = make_disks_sick_at_will(&mut pair) else { return };
     let flag = pair.folder().join("stall");

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the measured times are worth reading")]
 
 use test_support::{
-    PATIENCE as LIMIT, Pair, PairOptions, Profile, Signal, alive, alone, at_most, boot_ns, kill,
-    one_at_a_time, runs_again, until,
+    PATIENCE as LIMIT, Pair, PairOptions, Profile, Signal, alive, at_most, boot_ns, kill, one_at_a_time,
+    runs_again, timed, until,
 };
 
 const SUPERVISOR: &str = "plugin-supervisor";
@@ -34,7 +34,7 @@ fn options() -> PairOptions {
 
 #[test]
 fn a_killed_heartbeat_leaves_a_tombstone_and_comes_back() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let plugins = pair.primary.plugins();
     assert!(!plugins.is_empty(), "the canary of the primary is a process");
@@ -61,7 +61,7 @@ fn a_killed_heartbeat_leaves_a_tombstone_and_comes_back() {
 
 #[test]
 fn the_heartbeats_first_and_the_supervisors_last_is_an_order_too_and_the_duty_moves_as_ever() {
-    let _turn = alone();
+    let _turn = timed();
     let orders = [MANAGEMENT, SERVER, SUPERVISOR];
     let pair = started(options().manual(), orders, [CLIENT, SUPERVISOR, MANAGEMENT]);
     pair.move_to_secondary();
@@ -76,7 +76,7 @@ fn the_heartbeats_first_and_the_supervisors_last_is_an_order_too_and_the_duty_mo
 
 #[test]
 fn a_killed_supervisor_on_the_standby_makes_it_unfit_until_one_is_back() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let killed = pair.secondary.kill_service(SUPERVISOR);
     let unfit = |status: &test_support::Status| status.redundancy() != "ready";
@@ -101,7 +101,7 @@ fn somebody_runs(pair: &Pair, after_ns: u64) -> u64 {
 
 #[test]
 fn a_killed_supervisor_on_the_active_node_takes_the_plugins_with_it_and_the_other_node_takes_over() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let plugins = pair.primary.plugins();
     let killed = pair.primary.kill_service(SUPERVISOR);
@@ -120,7 +120,7 @@ fn a_killed_supervisor_on_the_active_node_takes_the_plugins_with_it_and_the_othe
 
 #[test]
 fn a_supervisor_that_is_back_at_once_never_runs_the_epoch_of_the_one_before() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let before = pair.canary().last_of("node-a").expect("the primary ran").epoch;
     let killed = pair.primary.kill_service(SUPERVISOR);
@@ -140,7 +140,7 @@ fn a_supervisor_that_is_back_at_once_never_runs_the_epoch_of_the_one_before() {
 /// The guard is left alone with the port: it shows the tombstone, and the next heartbeat waits until it lets go.
 #[test]
 fn a_node_whose_services_are_killed_beside_their_guard_leaves_a_tombstone_too() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let plugins = pair.primary.plugins();
     let killed = pair.primary.kill_service(SUPERVISOR);
@@ -160,7 +160,7 @@ fn a_node_whose_services_are_killed_beside_their_guard_leaves_a_tombstone_too() 
 /// Also with everything of the node killed at once, in whatever order it comes back.
 #[test]
 fn a_node_that_is_killed_whole_comes_back_with_its_heartbeat_first() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let plugins = pair.primary.plugins();
     let killed = boot_ns();
@@ -183,7 +183,7 @@ fn a_node_that_is_killed_whole_comes_back_with_its_heartbeat_first() {
 
 #[test]
 fn management_holds_nothing() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let killed = pair.primary.kill_service(MANAGEMENT);
     assert_eq!(pair.primary.ask(&["status"]).code, Some(4));
@@ -196,7 +196,7 @@ fn management_holds_nothing() {
 
 #[test]
 fn a_frozen_heartbeat_loses_its_plugins_to_the_lease_and_a_thawed_one_starts_nothing_beside_the_other() {
-    let _turn = alone();
+    let _turn = timed();
     let pair = running(options());
     let frozen = boot_ns();
     kill(pair.primary.service(SERVER), Signal::SIGSTOP);
@@ -210,7 +210,7 @@ fn a_frozen_heartbeat_loses_its_plugins_to_the_lease_and_a_thawed_one_starts_not
 
 #[test]
 fn services_that_are_asked_to_stop_give_the_duty_away_first() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options().manual());
     let asked = boot_ns();
     assert_eq!(pair.primary.end_service(SERVER, LIMIT).code(), Some(0));
@@ -231,7 +231,7 @@ fn services_that_are_asked_to_stop_give_the_duty_away_first() {
 
 #[test]
 fn a_part_that_runs_already_a_whole_node_beside_parts_and_the_wrong_heartbeat_are_refused() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::prepare(options());
     pair.primary.start_service(SUPERVISOR);
     pair.primary.start_service(MANAGEMENT);
@@ -252,7 +252,7 @@ fn a_part_that_runs_already_a_whole_node_beside_parts_and_the_wrong_heartbeat_ar
 
 #[test]
 fn a_node_without_redundancy_runs_its_plugins_again_whichever_service_died() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::prepare(options());
     let settings = pair.primary.settings().replace("mode = \"primary\"", "mode = \"deactivated\"");
     pair.primary.settle(&settings);
@@ -272,7 +272,7 @@ fn a_node_without_redundancy_runs_its_plugins_again_whichever_service_died() {
 
 #[test]
 fn with_the_usual_timings_a_killed_heartbeat_is_replaced_long_before_the_takeover_time() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options().profile(Profile::Standard));
     let killed = pair.primary.kill_service(SERVER);
     let takeover = runs_again(&pair, &pair.secondary, killed);

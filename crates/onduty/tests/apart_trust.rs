@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use test_support::{Node, Pair, PairOptions, Signal, alone, boot_ns, kill, until};
+use test_support::{Node, Pair, PairOptions, Signal, boot_ns, kill, timed, until};
 
 /// Far above what anything here takes, also on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ fn undisturbed(pair: &Pair, since: u64) {
 
 #[test]
 fn the_heartbeat_waits_for_its_first_bundle_loudly_and_the_port_stays_closed() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = strict();
     introduced(&pair);
     for service in [SERVER, SUPERVISOR, MANAGEMENT] {
@@ -101,7 +101,7 @@ fn the_heartbeat_waits_for_its_first_bundle_loudly_and_the_port_stays_closed() {
 
 #[test]
 fn a_killed_trust_service_disturbs_nobody_on_either_node_and_is_a_warning_until_it_is_back() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running();
     let begun = boot_ns();
     pair.primary.kill_service(TRUST);
@@ -121,7 +121,7 @@ fn a_killed_trust_service_disturbs_nobody_on_either_node_and_is_a_warning_until_
 
 #[test]
 fn a_frozen_trust_service_disturbs_nobody_and_a_new_dial_decides_with_the_last_bundle() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running();
     let begun = boot_ns();
     for node in [&pair.primary, &pair.secondary] {
@@ -143,7 +143,7 @@ fn a_frozen_trust_service_disturbs_nobody_and_a_new_dial_decides_with_the_last_b
 
 #[test]
 fn an_unknown_certificate_is_listed_trusted_by_its_beginning_journalled_and_the_pair_connects() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = strict();
     start(&mut pair, [TRUST, SUPERVISOR, SERVER, MANAGEMENT], [TRUST, SUPERVISOR, CLIENT, MANAGEMENT]);
     let listed = until("the stranger to be listed", LIMIT, || {
@@ -184,7 +184,7 @@ fn an_unknown_certificate_is_listed_trusted_by_its_beginning_journalled_and_the_
 
 #[test]
 fn a_new_own_certificate_is_shown_without_a_restart() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running();
     let before = own(&pair.primary);
     let begun = boot_ns();

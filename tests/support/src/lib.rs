@@ -34,7 +34,7 @@ pub use pair::{OF_PRIMARY, OF_SECONDARY, Pair, PairOptions, Profile};
 pub use process::{Pid, alive, kill};
 pub use status::Status;
 pub use story::{PATIENCE, SLACK, at_most, one_at_a_time, runs_again, undisturbed};
-pub use turn::{Turn, alone, beside_others};
+pub use turn::{Turn, alone, beside_others, timed};
 pub use wait::{boot_ns, ms_between, until, within};
 
 pub use nix::sys::signal::Signal;

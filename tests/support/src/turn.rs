@@ -1,14 +1,21 @@
-//! Whose turn it is on the machine: tests that measure times take it alone, others run beside each other.
+//! Whose turn it is on the machine: tests that load it take it alone, those that measure times wait for a place, others run
+//! beside each other.
 //!
 //! A lock file, not a mutex, because some test runners give every test its own process. The kernel releases it when the
 //! process ends, however it ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Holds the turn; dropping it passes the turn on.
 #[derive(Debug)]
-pub struct Turn(#[allow(dead_code, reason = "held for its lock, which ends when the file is closed")] File);
+#[allow(dead_code, reason = "held for their locks, which end when the files are closed")]
+pub struct Turn(File, Option<File>);
+
+/// Between two looks for a free place.
+const LOOKS: Duration = Duration::from_millis(20);
 
 /// Waits for the machine to be free of other tests of real nodes.
 ///
@@ -17,9 +24,9 @@ pub struct Turn(#[allow(dead_code, reason = "held for its lock, which ends when 
 /// When the lock file cannot be made.
 #[must_use]
 pub fn alone() -> Turn {
-    let file = lock_file();
+    let file = lock_file("turn");
     file.lock().expect("lock the turn of this test");
-    Turn(file)
+    Turn(file, None)
 }
 
 /// Waits until no test has the machine alone.
@@ -29,13 +36,35 @@ pub fn alone() -> Turn {
 /// When the lock file cannot be made.
 #[must_use]
 pub fn beside_others() -> Turn {
-    let file = lock_file();
+    let file = lock_file("turn");
     file.lock_shared().expect("lock the turn of this test");
-    Turn(file)
+    Turn(file, None)
 }
 
-fn lock_file() -> File {
-    let path = folder().join("onduty-tests.lock");
+/// Waits for one of a few places for tests that measure times: a pair of nodes mostly waits, so that each processor has room
+/// for one.
+///
+/// # Panics
+///
+/// When a lock file cannot be made.
+#[must_use]
+pub fn timed() -> Turn {
+    let places = std::thread::available_parallelism().map_or(1, NonZero::get);
+    loop {
+        for place in 0..places {
+            let file = lock_file(&format!("place-{place}"));
+            match file.try_lock() {
+                Ok(()) => return Turn(file, Some(beside_others().0)),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => panic!("lock a place for this test: {error}"),
+            }
+        }
+        std::thread::sleep(LOOKS);
+    }
+}
+
+fn lock_file(name: &str) -> File {
+    let path = folder().join(format!("onduty-tests.{name}.lock"));
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     open.unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()))
 }

@@ -2,7 +2,7 @@
 //! primary active and then with the secondary active.
 
 use test_support::{
-    Pair, Profile, Signal, alive, alone, at_most, boot_ns, kill, one_at_a_time, runs_again, undisturbed,
+    Pair, Profile, Signal, alive, at_most, boot_ns, kill, one_at_a_time, runs_again, timed, undisturbed,
     until,
 };
 
@@ -73,7 +73,7 @@ fn on_active(pair: &mut Pair, active: Which, service: &'static str, fault: Fault
 
 /// Both nodes, on standby and active.
 fn every_place(heartbeat: bool, fault: Fault, figures_ms: [f64; 2]) {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     for (active, figure_ms) in [Which::Primary, Which::Secondary].into_iter().zip(figures_ms) {
         let service = |node: Which| if heartbeat { node.services()[0] } else { SUPERVISOR };
@@ -106,7 +106,7 @@ fn the_supervisor_frozen() {
 
 #[test]
 fn the_supervisor_frozen_with_the_usual_timings() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options().profile(Profile::Standard));
     on_active(&mut pair, Which::Primary, SUPERVISOR, Fault::Frozen, 3050.0 + APART_MS);
 }
@@ -114,7 +114,7 @@ fn the_supervisor_frozen_with_the_usual_timings() {
 /// One that is killed while it stands still, after its plugins have gone, leaves nothing that stands in the way.
 #[test]
 fn a_supervisor_frozen_and_then_killed_leaves_nothing_behind() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let struck = strike(&mut pair, Which::Primary, SUPERVISOR, Fault::Frozen);
     runs_again(&pair, &pair.secondary, struck);
@@ -130,7 +130,7 @@ fn a_supervisor_frozen_and_then_killed_leaves_nothing_behind() {
 
 #[test]
 fn the_operators_socket_killed_and_frozen() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     let both = [Which::Primary, Which::Secondary];
     for fault in [Fault::Killed, Fault::Frozen] {
@@ -161,7 +161,7 @@ fn the_operators_socket_killed_and_frozen() {
 /// gone, because the other node would begin beside them.
 #[test]
 fn a_heartbeat_that_is_back_at_once_waits_for_the_plugins_of_the_one_before() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(options());
     for active in [Which::Primary, Which::Secondary] {
         if active == Which::Secondary {

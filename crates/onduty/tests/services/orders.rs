@@ -2,7 +2,7 @@
 
 use std::env;
 
-use test_support::{Pair, alone, boot_ns, one_at_a_time};
+use test_support::{Pair, boot_ns, one_at_a_time, timed};
 
 use super::{
     CLIENT, MANAGEMENT, OF_PRIMARY, OF_SECONDARY, SERVER, SUPERVISOR, TRUST, Which, options, prepared,
@@ -37,7 +37,7 @@ fn all() -> Order {
 #[test]
 fn orders_that_look_hard() {
     use Which::{Primary, Secondary};
-    let _turn = alone();
+    let _turn = timed();
     // Whoever depends on others first.
     start_in(&vec![
         (Primary, MANAGEMENT),
@@ -65,7 +65,7 @@ fn orders_that_look_hard() {
 /// `ONDUTY_TEST_SEED` repeats the orders of a run.
 #[test]
 fn random_orders() {
-    let _turn = alone();
+    let _turn = timed();
     let given = env::var("ONDUTY_TEST_SEED").ok();
     let seed = given.map_or_else(boot_ns, |seed| seed.parse().expect("ONDUTY_TEST_SEED is a number"));
     println!("ONDUTY_TEST_SEED={seed}");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use test_support::{
-    Node, PATIENCE, Pair, PairOptions, Signal, alone, boot_ns, kill, ms_between, one_at_a_time, runs_again,
+    Node, PATIENCE, Pair, PairOptions, Signal, boot_ns, kill, ms_between, one_at_a_time, runs_again, timed,
     undisturbed, until,
 };
 
@@ -34,7 +34,7 @@ fn ended(what: &str, asked: u64, budget: Duration) {
 
 #[test]
 fn a_whole_node() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::running(stubborn().manual());
     for active in [Which::Primary, Which::Secondary] {
         let standby = active.other();
@@ -58,7 +58,7 @@ fn a_whole_node() {
 
 #[test]
 fn each_service_in_turn() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(stubborn());
     let budget = budget(&pair.primary);
     // The duty changes sides with the heartbeat and with the supervisor.
@@ -93,7 +93,7 @@ fn each_service_in_turn() {
 /// As a service manager does that stops a machine.
 #[test]
 fn every_service_of_a_node_at_once() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = running(stubborn());
     let budget = budget(&pair.primary);
     for active in [Which::Primary, Which::Secondary] {
@@ -121,7 +121,7 @@ fn every_service_of_a_node_at_once() {
 /// Nobody is left who could say that the plugins are gone: the heartbeat ends all the same, in time and as a failure.
 #[test]
 fn a_heartbeat_whose_supervisor_and_guard_stand_still() {
-    let _turn = alone();
+    let _turn = timed();
     let mut pair = Pair::prepare(stubborn().manual());
     for node in [Which::Primary, Which::Secondary] {
         // The budget without a hand-over is that of the plugins, and the few seconds that the end of a process may take.
