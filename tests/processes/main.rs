@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   crash.rs      kill -9, freeze: of the manager, of everything, of either node
+//!   commands.rs   what a person asks and tells a pair with the commands there are
 //!   planned.rs    hand-back, SIGTERM, switchover, maintenance
 //!   modes.rs      the swap of the roles as documented, deactivation, kills on the way
 //!   startup.rs    both cold in every order, a secondary that goes and comes
@@ -20,6 +21,7 @@
 //! order get no slack at all. The figures themselves come from `benches/takeover`.
 
 mod attacker;
+mod commands;
 mod crash;
 mod flood;
 mod hostile;

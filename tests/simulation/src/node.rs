@@ -152,6 +152,7 @@ async fn manager(shared: Shared, node: usize, loaded: Arc<Loaded>) -> turmoil::R
         world.hosts[node].operators = None;
         world.hosts[node].secret = None;
         world.hosts[node].ended = Some(end);
+        world.dies(node);
     }
     // The test takes the host down.
     std::future::pending().await

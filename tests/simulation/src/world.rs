@@ -322,7 +322,7 @@ impl World {
         self.checks.renumbered(at, node, epoch);
     }
 
-    /// The manager dies: what it has not written is lost.
+    /// The manager dies, or ends: what it has not written is lost.
     pub fn dies(&mut self, node: usize) {
         let written = self.hosts[node].memory.last_held;
         self.checks.dies(node, written);

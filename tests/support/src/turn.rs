@@ -9,13 +9,15 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::until;
+
 /// Holds the turn; dropping it passes the turn on.
 #[derive(Debug)]
 #[allow(dead_code, reason = "held for their locks, which end when the files are closed")]
 pub struct Turn(File, Option<File>);
 
-/// Between two looks for a free place.
-const LOOKS: Duration = Duration::from_millis(20);
+/// As long as all the others together may take.
+const LONGEST_WAIT: Duration = Duration::from_secs(1800);
 
 /// Waits for the machine to be free of other tests of real nodes.
 ///
@@ -50,17 +52,14 @@ pub fn beside_others() -> Turn {
 #[must_use]
 pub fn timed() -> Turn {
     let places = std::thread::available_parallelism().map_or(1, NonZero::get);
-    loop {
-        for place in 0..places {
-            let file = lock_file(&format!("place-{place}"));
-            match file.try_lock() {
-                Ok(()) => return Turn(file, Some(beside_others().0)),
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => panic!("lock a place for this test: {error}"),
-            }
-        }
-        std::thread::sleep(LOOKS);
-    }
+    let place = until("a place on the machine", LONGEST_WAIT, || {
+        (0..places).map(|place| lock_file(&format!("place-{place}"))).find(|file| match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(error)) => panic!("lock a place for this test: {error}"),
+        })
+    });
+    Turn(beside_others().0, Some(place))
 }
 
 fn lock_file(name: &str) -> File {

@@ -5,15 +5,18 @@
 //!   faults.rs   kill -9 and SIGSTOP of each service, and its return
 //!   orders.rs   every order of starting
 //!   stop.rs     SIGTERM of each service and of nodes, against the stop budget that `config check` prints
+//!   stories.rs  what `up` promises, with the services apart
+//!   trust.rs    certificate-trust: nobody notices its death, everybody notices its changes
 //! ```
 //!
 //! The primary's services are run by `onduty serve`, the secondary's by the programs of their own: both are the same.
-//! `apart.rs` has the longer stories.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the measured times are worth reading")]
 
 mod faults;
 mod orders;
 mod stop;
+mod stories;
+mod trust;
 
 use std::path::Path;
 

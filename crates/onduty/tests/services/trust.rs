@@ -1,20 +1,14 @@
 //! certificate-trust in a process of its own: nobody notices its death, everybody notices its changes.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{CLIENT, MANAGEMENT, SERVER, SUPERVISOR, TRUST};
 use test_support::{Node, Pair, PairOptions, Signal, boot_ns, kill, timed, until};
 
 /// Far above what anything here takes, also on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
-
-const TRUST: &str = "certificate-trust";
-const SUPERVISOR: &str = "plugin-supervisor";
-const SERVER: &str = "heartbeat-server";
-const CLIENT: &str = "heartbeat-client";
-const MANAGEMENT: &str = "management";
 
 /// A pair whose secondary accepts only what is in its store.
 fn strict() -> Pair {

@@ -1,5 +1,4 @@
 //! Two real nodes in a temporary folder, worked on with the commands a person has.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -129,8 +128,8 @@ fn a_node_that_stands_still_is_told_from_one_that_is_not_there() {
 
 /// Steps by their names: verdict and code.
 fn steps(answer: &str) -> BTreeMap<String, (String, String)> {
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap().to_owned();
-    let lines = answer.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let text = |value: &Value, key: &str| value[key].as_str().expect("a text").to_owned();
+    let lines = answer.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     lines.map(|step| (text(&step, "step"), (text(&step, "verdict"), text(&step, "code")))).collect()
 }
 

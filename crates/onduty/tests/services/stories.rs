@@ -1,21 +1,15 @@
 //! Nodes whose services run in processes of their own: what `up` promises holds, and each service may die and come back.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the measured times are worth reading")]
 
+use super::{CLIENT, MANAGEMENT, SERVER, SUPERVISOR, TRUST};
 use test_support::{
     PATIENCE as LIMIT, Pair, PairOptions, Profile, Signal, alive, at_most, boot_ns, kill, one_at_a_time,
     runs_again, timed, until,
 };
 
-const SUPERVISOR: &str = "plugin-supervisor";
-const SERVER: &str = "heartbeat-server";
-const CLIENT: &str = "heartbeat-client";
-const MANAGEMENT: &str = "management";
-const TRUST: &str = "certificate-trust";
-
 /// A pair with its services apart, started in these orders.
 fn started(options: PairOptions, primary: [&'static str; 3], secondary: [&'static str; 3]) -> Pair {
     let mut pair = Pair::prepare(options);
-    // Nothing waits for anything but this one's first bundle; the orders with it are in `apart_trust.rs`.
+    // Nothing waits for anything but this one's first bundle; the orders with it are in `trust.rs`.
     pair.primary.start_service(TRUST);
     pair.secondary.start_service(TRUST);
     primary.into_iter().for_each(|service| pair.primary.start_service(service));
