@@ -58,9 +58,7 @@ mod words;
 mod yielding;
 
 use crate::rules::Rules;
-use crate::{
-    Attention, BootTime, Effect, Epoch, Input, Memory, Mode, Report, Settings, State, Summary, View,
-};
+use crate::{BootTime, Effect, Epoch, Input, Memory, Mode, Report, Settings, State, Summary, View};
 
 use epochs::Epochs;
 use lease::Lease;
@@ -207,12 +205,6 @@ impl Machine {
     #[must_use]
     pub fn deadline(&self) -> Option<BootTime> {
         self.next_deadline()
-    }
-
-    /// How closely the driver has to watch whether it stood still.
-    #[must_use]
-    pub fn attention(&self, now: BootTime) -> Attention {
-        self.attention_at(now)
     }
 
     /// What goes to the peer with every beat.

@@ -103,8 +103,9 @@ impl Machine {
         })
     }
 
-    /// A pause that is longer than the shortest of the waits that either node acts after could make the other one act meanwhile.
-    pub(super) fn attention_at(&self, now: BootTime) -> Attention {
+    /// How closely the driver has to watch whether it stood still.
+    #[must_use]
+    pub fn attention(&self, now: BootTime) -> Attention {
         let told = self.memory.peer_timings.map(|told| told.takeover_after);
         let own = self.takeover_after();
         let heard = self.peer.last_arrival.filter(|_| self.peer.session.is_some());
