@@ -128,6 +128,70 @@ fn the_documented_swap_word_for_word_and_back_survives_restarts() {
 }
 
 #[test]
+fn the_documented_swap_is_the_same_with_the_services_apart() {
+    let _turn = timed();
+    let mut pair = Pair::prepare(options());
+    give_address(&pair);
+    for node in [&mut pair.primary, &mut pair.secondary] {
+        for service in ["certificate-trust", "plugin-supervisor", "heartbeat", "management"] {
+            node.start_service(service);
+        }
+    }
+    pair.redundant();
+    let begun = boot_ns();
+    for block in blocks("sh") {
+        let (name, words) = step(&block);
+        does(if name == "line1-a" { &pair.primary } else { &pair.secondary }, &words);
+    }
+    redundant(&pair.secondary, &pair.primary);
+    let gap = pair.canary().longest_outage_ms(begun);
+    assert!(gap <= SWAP_MS * SLACK, "nobody ran for {gap:.1} ms");
+    one_at_a_time(&pair);
+    assert!(mode(&pair.primary).starts_with("secondary, from `onduty mode` ("));
+
+    // The services that have the mode are killed: the new roles are kept.
+    for node in [&mut pair.primary, &mut pair.secondary] {
+        node.kill_service("heartbeat");
+        node.start_service("heartbeat");
+    }
+    redundant(&pair.secondary, &pair.primary);
+
+    does(&pair.primary, &["mode", "primary"]);
+    does(&pair.secondary, &["mode", "secondary"]);
+    redundant(&pair.primary, &pair.secondary);
+    let off = boot_ns();
+    does(&pair.primary, &["mode", "deactivated"]);
+    undisturbed(&pair, &pair.primary, off);
+    does(&pair.primary, &["mode", "primary"]);
+    redundant(&pair.primary, &pair.secondary);
+    one_at_a_time(&pair);
+}
+
+#[test]
+fn a_heartbeat_service_of_one_mode_refuses_the_mode_of_the_other() {
+    let _turn = beside_others();
+    let mut pair = Pair::prepare(options());
+    give_address(&pair);
+    for service in ["certificate-trust", "plugin-supervisor", "heartbeat-server", "management"] {
+        pair.primary.start_service(service);
+    }
+    for service in ["certificate-trust", "plugin-supervisor", "heartbeat-client", "management"] {
+        pair.secondary.start_service(service);
+    }
+    pair.redundant();
+    refuses(
+        &pair.primary,
+        &["mode", "secondary"],
+        "`onduty serve heartbeat-client`, and this is heartbeat-server",
+    );
+    refuses(&pair.secondary, &["mode", "primary", "--force"], "`onduty serve heartbeat` is either");
+    // Both are services of the same process.
+    let since = boot_ns();
+    does(&pair.primary, &["mode", "deactivated"]);
+    undisturbed(&pair, &pair.primary, since);
+}
+
+#[test]
 fn a_swap_that_is_killed_half_way_goes_on_where_it_was() {
     let _turn = timed();
     let mut pair = Pair::running(options());

@@ -386,6 +386,8 @@ pub(crate) struct ServeArgs {
 /// The services of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ServiceName {
+    /// The driver and the link, whatever the mode is; starts anew when that changes
+    Heartbeat,
     /// The driver and the link, in the modes primary and deactivated
     HeartbeatServer,
     /// The driver and the link, in mode secondary
@@ -402,6 +404,7 @@ impl ServiceName {
     /// As it is written on the command line, and its own program's name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Heartbeat => "heartbeat",
             Self::HeartbeatServer => "heartbeat-server",
             Self::HeartbeatClient => "heartbeat-client",
             Self::PluginSupervisor => "plugin-supervisor",

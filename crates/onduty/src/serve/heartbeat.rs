@@ -1,4 +1,4 @@
-//! `serve heartbeat-server` and `serve heartbeat-client`: the driver, the journal and both ends of the link that the mode
+//! `serve heartbeat`, `serve heartbeat-server` and `serve heartbeat-client`: the driver, the journal and both ends of the link that the mode
 //! needs, with the supervisor in another process.
 //!
 //! Before the port opens, nothing of an earlier run may live: either a supervisor says that nothing of a driver before this
@@ -24,11 +24,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{HEARTBEAT, SUPERVISOR};
+use crate::cli::ServeArgs;
 use crate::failure::Failure;
 use crate::up::data_dir::{DataDir, Part};
 use crate::up::running::{self, Services};
 use crate::up::trust::{self, Trust};
-use crate::up::{self, Prepared, link, pieces};
+use crate::up::{self, Ended, Prepared, link, pieces};
 
 /// Between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -36,12 +37,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// Runs the service until it is stopped.
-pub(super) fn run(loaded: Loaded) -> Result<ExitCode, Failure> {
-    let prepared = up::prepare(loaded, Part::One(HEARTBEAT))?;
-    up::block_on(serve(prepared))
+pub(super) fn run(loaded: Loaded, args: &ServeArgs) -> Result<ExitCode, Failure> {
+    let prepared = up::prepare(loaded, Part::One(HEARTBEAT), &args.settings, args.service)?;
+    up::block_on(serve(prepared))?.exit()
 }
 
-async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
+async fn serve(prepared: Prepared) -> Result<Ended, Failure> {
     let signals = running::listen()?;
     let (journal, journal_thread) = pieces::open_journal(&prepared)?;
     let mut trust = trust::elsewhere(&prepared.data_dir, &journal);
@@ -54,14 +55,11 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, Failure> {
         open_port(&prepared).await
     };
     let listener = tokio::select! {
-        () = signals.stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        () = signals.stop.cancelled() => return Ok(Ended::Stopped),
         listener = starting => listener?,
     };
     let services = build(&prepared, &journal, listener, trust)?;
-    // No part of a node changes its mode: `mode::settings` refuses it.
-    Box::pin(running::attend(&prepared, services, signals, journal, journal_thread))
-        .await
-        .map(|_stopped| ExitCode::SUCCESS)
+    Box::pin(running::attend(&prepared, services, signals, journal, journal_thread)).await
 }
 
 /// Returns when nothing of an earlier run lives: a supervisor says so, or there is none and it is ended here.

@@ -2,7 +2,7 @@
 //! made of the same pieces (`up/pieces.rs`), and they start in any order.
 //!
 //! ```text
-//!   onduty.sock ◄─ management ─► run/duty.sock ◄─ heartbeat-server or heartbeat-client (by mode): driver, link, journal
+//!   onduty.sock ◄─ management ─► run/duty.sock ◄─ heartbeat, or heartbeat-server or -client (by mode): driver, link, journal
 //!                     │                             │ FollowDuty            │ listening socket,    │ WatchBundle
 //!                     │                             │                       │ a line to the guard  │
 //!                     │            run/plugin-supervisor.sock        run/listener.sock             │
@@ -43,9 +43,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let (loaded, _log) = up::load(&args.settings)?;
     let mode = loaded.settings.redundancy.mode;
     match args.service {
-        ServiceName::HeartbeatServer | ServiceName::HeartbeatClient => {
-            fits(args.service, mode)?;
-            heartbeat::run(loaded)
+        ServiceName::Heartbeat | ServiceName::HeartbeatServer | ServiceName::HeartbeatClient => {
+            fits(args.service, mode)
+                .map_err(|why| Failure::settings(format!("`redundancy.mode` is {mode}: {why}")))?;
+            heartbeat::run(loaded, args)
         }
         ServiceName::PluginSupervisor => supervisor::run(&loaded),
         ServiceName::Management => management::run(&loaded),
@@ -53,20 +54,20 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The mode decides which heartbeat service is on.
-fn fits(service: ServiceName, mode: Mode) -> Result<(), Failure> {
+/// The mode decides which heartbeat service is on, unless it is the one that is either.
+pub(crate) fn fits(service: ServiceName, mode: Mode) -> Result<(), String> {
     let right = match mode {
         Mode::Primary | Mode::Deactivated => ServiceName::HeartbeatServer,
         Mode::Secondary => ServiceName::HeartbeatClient,
     };
-    if service == right {
+    if service == right || service == ServiceName::Heartbeat {
         return Ok(());
     }
-    Err(Failure::settings(format!(
-        "`redundancy.mode` is {mode}: its service is `onduty serve {}`, not {}",
+    Err(format!(
+        "its service is `onduty serve {}`, and this is {}; `onduty serve heartbeat` is either",
         right.name(),
         service.name()
-    )))
+    ))
 }
 
 #[cfg(test)]
@@ -82,6 +83,7 @@ mod tests {
             (Mode::Secondary, HeartbeatClient, HeartbeatServer),
         ] {
             assert!(fits(right, mode).is_ok());
+            assert!(fits(ServiceName::Heartbeat, mode).is_ok());
             assert!(fits(wrong, mode).is_err());
         }
     }

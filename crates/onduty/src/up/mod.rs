@@ -33,7 +33,7 @@ use service_kit::settings::{LoadOptions, Loaded, NodeSettings};
 use service_kit::telemetry::Log;
 use service_kit::with_causes;
 
-use crate::cli::UpArgs;
+use crate::cli::{ServiceName, UpArgs};
 use crate::failure::Failure;
 use crate::settings;
 use crate::up::data_dir::{DataDir, Part};
@@ -58,8 +58,10 @@ pub(crate) struct Prepared {
     pub(crate) data_dir: DataDir,
     /// A damaged node id, and where it is kept now.
     old_node_id: Option<PathBuf>,
-    /// What the settings were read from; `None` for a part of a node, which cannot change its mode.
-    reread: Option<LoadOptions>,
+    /// What the settings were read from: a change of the mode reads them again.
+    reread: LoadOptions,
+    /// Which heartbeat service this process is.
+    service: ServiceName,
 }
 
 impl Prepared {
@@ -72,14 +74,11 @@ impl Prepared {
 /// Runs the node until it is stopped.
 pub(crate) fn run(args: &UpArgs) -> Result<ExitCode, Failure> {
     let (loaded, log) = load(args)?;
-    let mut prepared = prepare(loaded, Part::All)?;
-    prepared.reread = Some(settings::options(args.config.as_deref(), &args.set)?);
+    // In a whole node it is either.
+    let prepared = prepare(loaded, Part::All, args, ServiceName::Heartbeat)?;
     let ended = block_on(running::run(prepared))?;
     drop(log);
-    match ended {
-        Ended::Stopped => Ok(ExitCode::SUCCESS),
-        Ended::StartAnew => Err(mode::start_anew()),
-    }
+    ended.exit()
 }
 
 /// How a node ended in order.
@@ -89,6 +88,16 @@ pub(crate) enum Ended {
     Stopped,
     /// It is to start anew, because its mode has changed.
     StartAnew,
+}
+
+impl Ended {
+    /// Ends the process, or replaces it.
+    pub(crate) fn exit(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Stopped => Ok(ExitCode::SUCCESS),
+            Self::StartAnew => Err(mode::start_anew()),
+        }
+    }
 }
 
 /// Reads the settings and begins to log as they say, for as long as the log is kept.
@@ -116,7 +125,13 @@ pub(crate) fn block_on<T>(service: impl Future<Output = Result<T, Failure>>) -> 
 
 /// Key, data directory, identity, certificate: whatever a person can have got wrong. A passphrase takes a moment here, where
 /// nothing waits for it.
-pub(crate) fn prepare(loaded: Loaded, part: Part) -> Result<Prepared, Failure> {
+pub(crate) fn prepare(
+    loaded: Loaded,
+    part: Part,
+    args: &UpArgs,
+    service: ServiceName,
+) -> Result<Prepared, Failure> {
+    let reread = settings::options(args.config.as_deref(), &args.set)?;
     let settings = &loaded.settings;
     let clock = Clock::real();
     let keys = keys(settings)?;
@@ -144,7 +159,8 @@ pub(crate) fn prepare(loaded: Loaded, part: Part) -> Result<Prepared, Failure> {
         folders,
         data_dir,
         old_node_id: found.kept_aside,
-        reread: None,
+        reread,
+        service,
     })
 }
 

@@ -13,6 +13,7 @@ use management::ModeSettings;
 use service_kit::settings::{LoadOptions, Loaded, Source, load, productive};
 
 use crate::failure::Failure;
+use crate::serve;
 use crate::up::{Prepared, keys, link};
 
 /// The program of this very process, also when its file was replaced meanwhile.
@@ -25,7 +26,7 @@ pub(crate) fn settings(prepared: &Prepared) -> ModeSettings {
     let loaded = &prepared.loaded;
     let source = source(loaded);
     let before = loaded.settings.redundancy.mode;
-    let Some(options) = prepared.reread.clone() else { return apart(before, &source) };
+    let (options, service) = (prepared.reread.clone(), prepared.service);
     let names = prepared.own_names();
     let data_dir = prepared.data_dir.path().to_owned();
     ModeSettings {
@@ -33,7 +34,10 @@ pub(crate) fn settings(prepared: &Prepared) -> ModeSettings {
         mode: before,
         source: source.to_string(),
         kept_in: Source::RunTime(productive::path(&data_dir)).to_string(),
-        bear: Arc::new(move |mode| bear(&options, before, mode, &names)),
+        bear: Arc::new(move |mode| {
+            serve::fits(service, mode).map_err(|why| format!("as {mode}, {why}"))?;
+            bear(&options, before, mode, &names)
+        }),
         keep: Arc::new(move |mode| {
             productive::keep_mode(&data_dir, mode)
                 .map_err(|error| format!("{}: {error}", productive::path(&data_dir).display()))
@@ -43,20 +47,6 @@ pub(crate) fn settings(prepared: &Prepared) -> ModeSettings {
 
 fn source(loaded: &Loaded) -> Source {
     loaded.sources.get(KEY).cloned().unwrap_or(Source::Default)
-}
-
-/// The mode decides which heartbeat service runs, and no service starts another.
-fn apart(mode: Mode, source: &Source) -> ModeSettings {
-    let why = "changing the mode at run time is not in this version where the services of a node run apart: the mode decides \
-               which heartbeat service runs. Change `redundancy.mode` in the settings and start the services anew";
-    ModeSettings {
-        mode,
-        source: source.to_string(),
-        kept_in: source.to_string(),
-        locked_by: Some(why.to_owned()),
-        bear: Arc::new(move |_mode| Err(why.to_owned())),
-        keep: Arc::new(move |_mode| Err(why.to_owned())),
-    }
 }
 
 /// What is above the productive revision cannot be changed at run time.
@@ -136,14 +126,5 @@ mod tests {
         ] {
             assert!(lock(&locked).is_some_and(|why| why.contains(name)), "{locked}");
         }
-    }
-
-    #[test]
-    fn a_part_of_a_node_cannot_change_the_mode_and_says_what_to_do() {
-        let refused = apart(Mode::Primary, &Source::Default);
-        let why = (refused.bear)(Mode::Secondary).err().unwrap_or_default();
-        assert!(why.contains("not in this version") && why.contains("`redundancy.mode`"), "{why}");
-        assert_eq!(refused.locked_by, Some(why));
-        assert!((refused.keep)(Mode::Secondary).is_err());
     }
 }
