@@ -377,7 +377,7 @@ pub(crate) struct HealthArgs {
 /// `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Which service; a node needs certificate-trust, plugin-supervisor, one of the two heartbeats, and management
+    /// Which service; a node needs certificate-trust, plugin-supervisor, a heartbeat, and management
     pub(crate) service: ServiceName,
     #[command(flatten)]
     pub(crate) settings: UpArgs,

@@ -726,9 +726,9 @@ pub mod failover_service_client {
         /// events of the journal is answered as before. When the call ends early, the change goes on.
         /// Unset: an empty `request_id` is made by the node; `mode` is required; `force` is false.
         /// Errors: INVALID_ARGUMENT (no mode, or `request_id` longer than 64 characters), FAILED_PRECONDITION (the mode is
-        /// locked by a variable or a flag, the services of the node run apart, the settings lack what the mode needs, or the
-        /// pair is not such that it can change now; the message says which), INTERNAL (it is in force, but could not be kept),
-        /// DEADLINE_EXCEEDED (still under way after 2 minutes).
+        /// locked by a variable or a flag, the heartbeat service that runs apart is not that of the mode, the settings lack what
+        /// it needs, or the pair is not such that it can change now; the message says which), INTERNAL (it is in force, but
+        /// could not be kept), DEADLINE_EXCEEDED (still under way after 2 minutes).
         pub async fn set_mode(
             &mut self,
             request: impl tonic::IntoRequest<super::SetModeRequest>,
@@ -897,9 +897,9 @@ pub mod failover_service_server {
         /// events of the journal is answered as before. When the call ends early, the change goes on.
         /// Unset: an empty `request_id` is made by the node; `mode` is required; `force` is false.
         /// Errors: INVALID_ARGUMENT (no mode, or `request_id` longer than 64 characters), FAILED_PRECONDITION (the mode is
-        /// locked by a variable or a flag, the services of the node run apart, the settings lack what the mode needs, or the
-        /// pair is not such that it can change now; the message says which), INTERNAL (it is in force, but could not be kept),
-        /// DEADLINE_EXCEEDED (still under way after 2 minutes).
+        /// locked by a variable or a flag, the heartbeat service that runs apart is not that of the mode, the settings lack what
+        /// it needs, or the pair is not such that it can change now; the message says which), INTERNAL (it is in force, but
+        /// could not be kept), DEADLINE_EXCEEDED (still under way after 2 minutes).
         async fn set_mode(
             &self,
             request: tonic::Request<super::SetModeRequest>,
