@@ -1,5 +1,5 @@
-//! `serve heartbeat`, `serve heartbeat-server` and `serve heartbeat-client`: the driver, the journal and both ends of the link that the mode
-//! needs, with the supervisor in another process.
+//! `serve heartbeat`, `serve heartbeat-server` and `serve heartbeat-client`: the driver, the journal and both ends of the
+//! link that the mode needs, with the supervisor in another process.
 //!
 //! Before the port opens, nothing of an earlier run may live: either a supervisor says that nothing of a driver before this
 //! one does, or none runs, and leftovers are ended here under the lock that a starting supervisor waits for. The
@@ -9,7 +9,6 @@
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,10 +35,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How much longer than a tombstone may be shown the port is waited for.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Runs the service until it is stopped.
-pub(super) fn run(loaded: Loaded, args: &ServeArgs) -> Result<ExitCode, Failure> {
+/// Runs the service until it is stopped, or is to start anew.
+pub(super) fn run(loaded: Loaded, args: &ServeArgs) -> Result<Ended, Failure> {
     let prepared = up::prepare(loaded, Part::One(HEARTBEAT), &args.settings, args.service)?;
-    up::block_on(serve(prepared))?.exit()
+    up::block_on(serve(prepared))
 }
 
 async fn serve(prepared: Prepared) -> Result<Ended, Failure> {

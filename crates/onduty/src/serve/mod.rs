@@ -40,13 +40,16 @@ const MANAGEMENT: &str = "management";
 
 /// Runs the service until it is stopped.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
-    let (loaded, _log) = up::load(&args.settings)?;
+    let (loaded, log) = up::load(&args.settings)?;
     let mode = loaded.settings.redundancy.mode;
     match args.service {
         ServiceName::Heartbeat | ServiceName::HeartbeatServer | ServiceName::HeartbeatClient => {
             fits(args.service, mode)
                 .map_err(|why| Failure::settings(format!("`redundancy.mode` is {mode}: {why}")))?;
-            heartbeat::run(loaded, args)
+            let ended = heartbeat::run(loaded, args)?;
+            // What replaces this process does not write what the log still holds.
+            drop(log);
+            ended.exit()
         }
         ServiceName::PluginSupervisor => supervisor::run(&loaded),
         ServiceName::Management => management::run(&loaded),
