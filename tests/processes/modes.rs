@@ -47,12 +47,6 @@ fn does(node: &Node, words: &[&str]) -> String {
     answer.stdout
 }
 
-/// Changes the mode.
-#[track_caller]
-fn changes(node: &Node, mode: &str) {
-    does(node, &["mode", mode]);
-}
-
 /// Runs a command that the node must refuse, for this reason.
 #[track_caller]
 fn refuses(node: &Node, words: &[&str], reason: &str) {
@@ -202,7 +196,7 @@ fn a_swap_that_is_killed_half_way_goes_on_where_it_was() {
     let taken = runs_again(&pair, &pair.secondary, killed);
     pair.primary.start();
     pair.primary.reaches("standby", PATIENCE, |status| status.state() == "standby");
-    changes(&pair.primary, "secondary");
+    does(&pair.primary, &["mode", "secondary"]);
     redundant(&pair.secondary, &pair.primary);
     undisturbed(&pair, &pair.secondary, taken);
     one_at_a_time(&pair);
@@ -231,11 +225,11 @@ fn a_kill_at_any_moment_of_a_change_leaves_one_mode_or_the_other() {
         let is = mode(&pair.primary);
         assert!(is.starts_with("primary") || is.starts_with("secondary"), "{is}: {asking:?}: {now:#?}");
         if is.starts_with("secondary") {
-            changes(&pair.primary, "primary");
+            does(&pair.primary, &["mode", "primary"]);
         }
         one_at_a_time(&pair);
     }
-    changes(&pair.primary, "secondary");
+    does(&pair.primary, &["mode", "secondary"]);
     redundant(&pair.secondary, &pair.primary);
     one_at_a_time(&pair);
 }
