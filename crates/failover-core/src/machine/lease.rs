@@ -103,16 +103,20 @@ impl Machine {
         })
     }
 
+    /// Within what the peer is heard again when nothing is wrong.
+    pub(super) fn until_next_sign(&self) -> Duration {
+        self.interval() + timing::longest_round_trip(self.interval())
+    }
+
     /// How closely the driver has to watch whether it stood still.
     #[must_use]
     pub fn attention(&self, now: BootTime) -> Attention {
         let told = self.memory.peer_timings.map(|told| told.takeover_after);
         let own = self.takeover_after();
         let heard = self.peer.last_arrival.filter(|_| self.peer.session.is_some());
-        let patience = self.interval() + timing::longest_round_trip(self.interval());
         Attention {
             shortest_wait: told.map_or(own, |told| told.min(own)),
-            answered: heard.is_some_and(|heard| now < heard + patience),
+            answered: heard.is_some_and(|heard| now < heard + self.until_next_sign()),
         }
     }
 

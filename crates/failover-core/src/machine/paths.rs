@@ -17,7 +17,7 @@ use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
     BootTime, EventCode, Identity, InstanceId, LinkVerdict, OnUnproved, PathId, PathView, Role, SessionId,
-    Severity, Via, timing,
+    Severity, Via,
 };
 
 /// Between two events about one path, at first; doubled while it goes on.
@@ -259,8 +259,8 @@ impl Machine {
     pub(super) fn gives_way(&self, now: Now, via: &Via, identity: &Identity, role: Role) -> bool {
         let own = &self.settings.identity;
         let same_run = self.peer.session.as_ref().is_some_and(|open| open.identity == *identity);
-        let patience = self.interval() + timing::longest_round_trip(self.interval());
-        let crossed = self.peer.paths.crossed(via).is_some_and(|alive| now.boot < alive + patience);
+        let crossed =
+            self.peer.paths.crossed(via).is_some_and(|alive| now.boot < alive + self.until_next_sign());
         let own_stays = match (self.settings.role, role) {
             (Role::Secondary, Role::Primary) => true,
             (Role::Primary, Role::Secondary) => false,
