@@ -28,11 +28,11 @@ use crate::duty::Phase;
 use crate::epoch_file::EpochFile;
 use crate::guard_process::{GuardProcess, GuardStarter};
 use crate::life::{Life, PluginStatus};
-use crate::link::Link;
+use crate::link::{Link, Sign};
 use crate::output::Output;
 use crate::preflight::Preflight;
 use crate::timers::{Timer, Timers};
-use crate::wire::{Command, JobId, Received};
+use crate::wire::{Command, JobId};
 
 /// What tasks and threads bring back. Few are ever under way: a watcher for each plugin, the files of one preflight,
 /// one guard being replaced; when full they wait, and nobody waits for them.
@@ -104,9 +104,9 @@ pub(crate) struct Core {
     pub(crate) answered: Option<Epoch>,
     /// The highest epoch that was ended by force: it never comes back.
     pub(crate) fired: Option<Epoch>,
-    /// The lease as the guard has last seen it.
-    pub(crate) held: Option<(u64, failover_core::BootTime)>,
-    /// The guard seems to stand still and has been asked.
+    /// Renewals since the guard last showed that it runs.
+    pub(crate) unproved_renewals: u32,
+    /// It owes an answer.
     pub(crate) guard_asked: bool,
     /// Running plugins are to be told of a new epoch as soon as the file holds it.
     pub(crate) reload_due: bool,
@@ -154,7 +154,7 @@ impl Core {
             order: None,
             answered: None,
             fired: None,
-            held: None,
+            unproved_renewals: 0,
             guard_asked: false,
             reload_due: false,
             surviving: None,
@@ -210,7 +210,7 @@ impl Core {
                         self.lose_driver();
                     }
                 },
-                received = hear(&mut self.link) => self.heard(received),
+                sign = hear(&mut self.link) => self.see(sign),
                 Some(internal) = inbox.recv() => self.take_in(internal),
                 secret = secrets.recv(), if secrets_come => match secret {
                     Some(secret) => {
@@ -398,8 +398,8 @@ impl Core {
     }
 }
 
-/// What the guard says next; for ever silent when there is none.
-async fn hear(link: &mut Option<Link>) -> Received<crate::wire::Event> {
+/// What comes next from the guard's side; nothing ever when there is no guard.
+async fn hear(link: &mut Option<Link>) -> Sign {
     match link {
         Some(link) => link.next().await,
         None => std::future::pending().await,

@@ -18,7 +18,7 @@ use failover_core::{BootTime, DutyOrder, Epoch, Input};
 
 use crate::core::{Core, Internal, Purpose};
 use crate::life::Step;
-use crate::link::Link;
+use crate::link::{Link, Sign};
 use crate::timers::Timer;
 use crate::wire::{Command, Event, JobId, Received};
 
@@ -26,6 +26,10 @@ use crate::wire::{Command, Event, JobId, Received};
 const STUCK: Duration = Duration::from_secs(5);
 /// How long plugins wait for the epoch file; a stalled disk delays them no longer.
 const EPOCH_FILE: Duration = Duration::from_millis(5);
+/// One renewal in so many is a message that the guard answers: it has nothing else to do while all is well.
+const UNPROVED: u32 = 20;
+/// How long it may take to answer: nothing is late yet, and the machine may be loaded.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How much later than its lease's end a guard that did nothing is killed itself.
 const SILENCE: Duration = Duration::from_millis(40);
 /// And after this long again without a sign.
@@ -82,17 +86,22 @@ impl Core {
     fn renew(&mut self) {
         let Some((epoch, hold_until)) = self.lease_of_order() else { return };
         let Some(link) = &mut self.link else { return };
-        link.renew(epoch, hold_until);
-        // Of a lease that has just begun the guard need not have seen anything yet.
-        let known = self.held.filter(|(of, _)| *of == epoch).map(|(_, until)| until);
-        let held = known.map_or(hold_until, |until| link.held(epoch).map_or(until, |seen| seen.max(until)));
-        self.held = Some((epoch, held));
-        let now = self.context.clock.boot();
-        if held + SILENCE <= now {
-            self.ask_guard();
-        } else if !self.guard_asked {
-            self.timers.replace(hold_until.since(now) + SILENCE, Timer::GuardSilent { last_chance: false });
+        self.unproved_renewals += 1;
+        match link.renew(epoch, hold_until) {
+            Ok(true) => self.expect_answer(),
+            Ok(false) if self.unproved_renewals >= UNPROVED && !self.guard_asked => {
+                link.tell_lease(epoch);
+                self.expect_answer();
+            }
+            Ok(false) => {}
+            // The guard ends the plugins when the lease of before is over.
+            Err(error) => tracing::error!(%error, "the lease cannot be renewed"),
         }
+    }
+
+    fn expect_answer(&mut self) {
+        self.guard_asked = true;
+        self.timers.replace(ANSWER, Timer::GuardSilent { last_chance: false });
     }
 
     /// The lease that what runs now lives by.
@@ -140,7 +149,7 @@ impl Core {
             return;
         }
         self.answered = None;
-        (self.held, self.guard_asked) = (None, false);
+        self.guard_asked = false;
         self.phase = Phase::Running { epoch, open: false, announced: false };
         self.renew();
         self.epoch_file.write(epoch);
@@ -268,8 +277,18 @@ impl Core {
         self.reconcile();
     }
 
-    /// Something from the guard's socket.
-    pub(crate) fn heard(&mut self, received: Received<Event>) {
+    /// Something from the guard's side.
+    pub(crate) fn see(&mut self, sign: Sign) {
+        match sign {
+            Sign::Said(received) => self.heard(received),
+            Sign::LeaseOver if self.lease_of_order().is_some() => {
+                self.timers.replace(SILENCE, Timer::GuardSilent { last_chance: false });
+            }
+            Sign::LeaseOver => {}
+        }
+    }
+
+    fn heard(&mut self, received: Received<Event>) {
         match received {
             Received::Message(event, passed) => self.understand(event, passed),
             Received::Garbage(why) => tracing::warn!(%why, "the guard sent something unreadable"),
@@ -280,7 +299,7 @@ impl Core {
 
     fn understand(&mut self, event: Event, passed: Vec<OwnedFd>) {
         match event {
-            Event::Held { epoch, hold_until } => self.held = Some((epoch, hold_until)),
+            Event::Held { epoch: _ } => self.guard_answers(),
             Event::Started { job, pid } => self.started(job, passed.first().map_or(Some(pid), host_pid)),
             Event::StartFailed { job, why } => self.start_failed(job, why),
             Event::Exited { job, end } => self.exited(job, end),
@@ -319,18 +338,15 @@ impl Core {
         }
     }
 
-    /// A guard that neither sees a newer lease nor acts on the old one is stopped or stuck. Or the whole machine stood
-    /// still: it is asked, and gets a moment to wake up.
-    fn ask_guard(&mut self) {
-        if let (Some((epoch, hold_until)), Some(link), false) =
-            (self.lease_of_order(), &mut self.link, self.guard_asked)
-        {
-            self.guard_asked = true;
-            link.begin_lease(epoch, hold_until);
-            self.timers.replace(LAST_CHANCE, Timer::GuardSilent { last_chance: true });
+    fn guard_answers(&mut self) {
+        (self.unproved_renewals, self.guard_asked) = (0, false);
+        if self.link.as_ref().is_some_and(|link| !link.lease_is_over()) {
+            self.timers.forget(Timer::GuardSilent { last_chance: false });
         }
     }
 
+    /// A guard that owes an answer, or has not acted on a lease that is over, is stopped or stuck. Or the whole machine
+    /// stood still: it is asked once more, and gets a moment to wake up.
     pub(crate) fn check_silence(&mut self, last_chance: bool) {
         // What it has said already counts, also when this process itself has just been frozen and hears it late.
         while let Some(link) = &mut self.link {
@@ -341,21 +357,20 @@ impl Core {
                 }
             }
         }
-        let (Some((epoch, _)), Some(link)) = (self.lease_of_order(), &self.link) else {
+        let (Some((epoch, _)), Some(link)) = (self.lease_of_order(), &mut self.link) else {
             self.guard_asked = false;
             return;
         };
-        self.held = link.held(epoch).map(|until| (epoch, until)).or(self.held);
-        let now = self.context.clock.boot();
-        let acts_at = self.held.map(|(_, hold_until)| hold_until + SILENCE).filter(|at| *at > now);
-        if let Some(at) = acts_at {
-            self.guard_asked = false;
-            self.timers.replace(at.since(now), Timer::GuardSilent { last_chance: false });
-        } else if !last_chance {
-            self.ask_guard();
-        } else {
+        if !self.guard_asked && !link.lease_is_over() {
+            return;
+        }
+        if last_chance {
             tracing::error!("the guard does not act on its lease and is killed");
             crate::procfs::kill(&link.process.pidfd);
+        } else {
+            self.guard_asked = true;
+            link.tell_lease(epoch);
+            self.timers.replace(LAST_CHANCE, Timer::GuardSilent { last_chance: true });
         }
     }
 
@@ -425,6 +440,7 @@ impl Core {
             Ok(link) => {
                 tracing::info!(containment = ?link.level(), pid = link.run().guard.pid, "another guard runs");
                 self.link = Some(link);
+                (self.unproved_renewals, self.guard_asked) = (0, false);
                 self.guard_trouble = None;
                 self.reset_respawn();
                 self.pass_line();

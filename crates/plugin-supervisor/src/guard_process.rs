@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::containment::{ContainmentChoice, Mechanism, candidates, make_cgroup, remove_cgroup};
 use crate::guard::{Again, STEP_RUN};
-use crate::lease_memory::LeaseMemory;
+use crate::lease_timer::LeaseTimer;
 use crate::leftovers::{GUARD_ID, Process, Run, end_all_of};
 use crate::procfs;
 use crate::wire::{self, Command, Event, Received};
@@ -33,7 +33,7 @@ pub(crate) struct GuardProcess {
     /// Holds the guard and nobody else.
     pub(crate) pidfd: OwnedFd,
     pub(crate) run: Run,
-    pub(crate) lease: LeaseMemory,
+    pub(crate) lease: LeaseTimer,
     child: Child,
 }
 
@@ -90,7 +90,7 @@ impl GuardStarter {
         cgroup: Option<PathBuf>,
         id: &str,
     ) -> Result<GuardProcess, String> {
-        let lease = LeaseMemory::create().map_err(|e| format!("cannot make the memory of the lease: {e}"))?;
+        let lease = LeaseTimer::create().map_err(|e| format!("cannot make the timer of the lease: {e}"))?;
         let (socket, theirs) = wire::pair().map_err(|e| format!("cannot make the guard's socket: {e}"))?;
         let step = match mechanism {
             Mechanism::Namespace(step) => step.word(),

@@ -12,6 +12,7 @@
 //! | `core`, `duty`, `plugins`, `preflight` | the task: its loop, the duty as a whole, the plugins in order, fitness |
 //! | `life`, `timers`, `environment`, `readiness` | its bookkeeping |
 //! | `link`, `wire`, `guard_process` | the guard as the supervisor sees it |
+//! | `lease_timer` | the end of the lease, which both share |
 //! | [`guard`] | the guard's own processes |
 //! | `containment`, `leftovers`, `procfs` | what can be contained, and ending what was left |
 //! | [`apart`] | the supervisor in a process of its own: the driver's orders over gRPC |
@@ -29,7 +30,7 @@ mod environment;
 mod epoch_file;
 pub mod guard;
 mod guard_process;
-mod lease_memory;
+mod lease_timer;
 mod leftovers;
 mod life;
 mod link;

@@ -1,5 +1,5 @@
 //! The supervisor's end of the guard's socket, in the runtime: nothing here ever waits to send, and a lease overtakes
-//! whatever else could not be sent yet. Of a lease that goes on the guard learns from the memory of the lease.
+//! whatever else could not be sent yet. Of a lease that goes on the guard learns nothing: its timer is set anew.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,6 +22,14 @@ const WAITING_COMMANDS: usize = 512;
 /// would wake this task for nothing.
 const AGAIN: Duration = Duration::from_millis(5);
 
+/// What comes from the guard's side.
+pub(crate) enum Sign {
+    /// From its socket.
+    Said(Received<Event>),
+    /// The lease is over: the guard has been woken to act.
+    LeaseOver,
+}
+
 /// A running guard, spoken to.
 pub(crate) struct Link {
     /// Only waited on: packets are sent and received by [`wire`], as the socket's type (`SEQPACKET`) wants it.
@@ -29,8 +37,10 @@ pub(crate) struct Link {
     waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     /// The newest lease that could not be sent.
     lease: Option<Vec<u8>>,
-    /// The lease that the guard was last told of by message or memory.
+    /// The lease as it was set last.
     told: Option<(u64, BootTime)>,
+    /// Only waited on: becomes ready when the lease is over.
+    lease_over: AsyncFd<OwnedFd>,
     buffer: Vec<u8>,
     pub(crate) process: GuardProcess,
 }
@@ -41,8 +51,18 @@ impl Link {
         // Deprecated for types whose descriptor can change while it is registered; an `OwnedFd` that nobody else gets
         // hold of cannot. Its successor is `unsafe`, which this workspace forbids.
         #[expect(deprecated, reason = "sound for an OwnedFd")]
-        let socket = AsyncFd::with_interest(process.socket.try_clone()?, Interest::READABLE)?;
-        Ok(Self { socket, waiting: VecDeque::new(), lease: None, told: None, buffer: Vec::new(), process })
+        let watch = |descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE);
+        let socket = watch(process.socket.try_clone()?)?;
+        let lease_over = watch(process.lease.share()?)?;
+        Ok(Self {
+            socket,
+            waiting: VecDeque::new(),
+            lease: None,
+            told: None,
+            lease_over,
+            buffer: Vec::new(),
+            process,
+        })
     }
 
     pub(crate) const fn level(&self) -> Containment {
@@ -53,31 +73,29 @@ impl Link {
         &self.process.run
     }
 
-    /// Begins or renews the lease; the guard is woken only for what it cannot find out in time by itself.
-    pub(crate) fn renew(&mut self, epoch: u64, hold_until: BootTime) {
-        match self.told {
-            Some((of, until)) if of == epoch && until <= hold_until => {
-                self.process.lease.write(epoch, hold_until);
-                self.told = Some((epoch, hold_until));
-            }
-            Some(_) | None => self.begin_lease(epoch, hold_until),
+    /// Begins or renews the lease. Only the beginning is a message, which the guard answers: `true`.
+    pub(crate) fn renew(&mut self, epoch: u64, hold_until: BootTime) -> io::Result<bool> {
+        self.process.lease.set(hold_until)?;
+        let before = self.told.replace((epoch, hold_until));
+        let begins = before.is_none_or(|(of, _)| of != epoch);
+        if begins {
+            self.tell_lease(epoch);
         }
+        Ok(begins)
     }
 
-    /// Tells the guard of a lease by message, which it answers. Goes out at once unless the guard does not read; then
-    /// the newest one goes first.
-    pub(crate) fn begin_lease(&mut self, epoch: u64, hold_until: BootTime) {
-        self.process.lease.begin(epoch, hold_until);
-        self.told = Some((epoch, hold_until));
-        if let Ok(bytes) = wire::encode(&Command::Lease { epoch, hold_until }) {
+    /// Tells the guard of the lease by message, which it answers. Goes out at once unless the guard does not read; then
+    /// it goes before everything else.
+    pub(crate) fn tell_lease(&mut self, epoch: u64) {
+        if let Ok(bytes) = wire::encode(&Command::Lease { epoch }) {
             self.lease = Some(bytes);
             self.flush();
         }
     }
 
-    /// Until when the guard has last seen the lease of this epoch to hold.
-    pub(crate) fn held(&self, epoch: u64) -> Option<BootTime> {
-        self.process.lease.read(epoch)
+    /// Whether the lease is over.
+    pub(crate) fn lease_is_over(&self) -> bool {
+        self.process.lease.is_over()
     }
 
     /// Sends a command in its turn.
@@ -105,12 +123,13 @@ impl Link {
         wire::receive(&self.process.socket, &mut self.buffer)
     }
 
-    /// The next thing the guard says; sends what waits meanwhile. Cancel-safe: what was taken is returned at once.
-    pub(crate) async fn next(&mut self) -> Received<Event> {
+    /// The next thing the guard says, or the end of the lease; sends what waits meanwhile. Cancel-safe: what was taken is
+    /// returned at once.
+    pub(crate) async fn next(&mut self) -> Sign {
         loop {
             let blocked = !self.flush();
             let received = {
-                let Self { socket, process, buffer, .. } = &mut *self;
+                let Self { socket, process, buffer, lease_over, .. } = &mut *self;
                 let readable = async {
                     let mut ready = socket.readable().await?;
                     let received = wire::receive(&process.socket, buffer);
@@ -119,18 +138,23 @@ impl Link {
                     }
                     Ok::<_, io::Error>(received)
                 };
+                let over = async {
+                    // Not read: whether it is over is asked of the timer, by either end.
+                    lease_over.readable().await.map(|mut ready| ready.clear_ready())
+                };
                 tokio::select! {
                     biased;
                     received = readable => received,
+                    Ok(()) = over => return Sign::LeaseOver,
                     () = tokio::time::sleep(AGAIN), if blocked => Ok(Received::Nothing),
                 }
             };
             match received {
                 Ok(Received::Nothing) => {}
                 Ok(received @ (Received::Message(..) | Received::Garbage(_) | Received::Closed)) => {
-                    return received;
+                    return Sign::Said(received);
                 }
-                Err(_no_reactor) => return Received::Closed,
+                Err(_no_reactor) => return Sign::Said(Received::Closed),
             }
         }
     }

@@ -36,7 +36,7 @@ pub(crate) enum Timer {
     },
     /// The epoch file should have been written by now.
     EpochFile(Epoch),
-    /// The guard should have acted on its lease by now.
+    /// The guard should have answered, or have acted on its lease, by now.
     GuardSilent {
         /// It was found silent a moment ago.
         last_chance: bool,
@@ -70,9 +70,14 @@ impl Timers {
 
     /// Sets the one timer of this kind anew: what was set for it before is forgotten.
     pub(crate) fn replace(&mut self, span: Duration, timer: Timer) {
+        self.forget(timer);
+        self.after(span, timer);
+    }
+
+    /// Forgets every timer of this kind.
+    pub(crate) fn forget(&mut self, timer: Timer) {
         let kind = std::mem::discriminant(&timer);
         self.by_time.retain(|_, set| std::mem::discriminant(set) != kind);
-        self.after(span, timer);
     }
 
     /// When the next one is due.

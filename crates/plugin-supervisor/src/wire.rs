@@ -16,7 +16,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use failover_core::BootTime;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -52,17 +51,15 @@ pub(crate) struct Spec {
 /// What the supervisor asks of the guard.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// First message: how the guard contains what it starts. Beside it: the memory of the lease.
+    /// First message: how the guard contains what it starts. Beside it: the timer of the lease.
     Configure {
         /// The folder of the cgroup every job enters.
         cgroup: Option<PathBuf>,
     },
-    /// The duty lease: end everything at `hold_until`, unless the memory of the lease says a later time by then.
+    /// The duty lease: end everything once its timer is over, which is set before this is sent.
     Lease {
         /// Of which epoch.
         epoch: u64,
-        /// Until when.
-        hold_until: BootTime,
     },
     /// Start a process. Beside it: standard output and standard error, or nothing (then `/dev/null`).
     Start {
@@ -121,8 +118,6 @@ pub(crate) enum Event {
     Held {
         /// Of which epoch.
         epoch: u64,
-        /// Until when.
-        hold_until: BootTime,
     },
     /// The program of this job runs. Beside it: its pidfd, when one could be had.
     Started {

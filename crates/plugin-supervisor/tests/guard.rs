@@ -8,20 +8,29 @@
 
 mod common;
 
-use std::os::fd::OwnedFd;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, is_alive};
 use failover_core::BootTime;
 use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::event::Timespec;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 use serde_json::{Value, json};
 use service_kit::Clock;
 
 struct Guard {
     child: Child,
     socket: Option<OwnedFd>,
+    timer: OwnedFd,
 }
 
 impl Guard {
@@ -40,9 +49,24 @@ impl Guard {
         let own = env!("CARGO_BIN_EXE_guard-for-tests");
         let mut words = starter.iter().copied().chain([own, "guard", "run", own, "guard"]);
         let child = Command::new(words.next().unwrap()).args(words).stdin(theirs).spawn().unwrap();
-        let guard = Self { child, socket: Some(ours) };
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Boottime, flags).unwrap();
+        let guard = Self { child, socket: Some(ours), timer };
         assert_eq!(guard.hear(), json!("Ready"));
+        guard.configure();
         guard
+    }
+
+    /// Shares the timer of the lease.
+    fn configure(&self) {
+        let message = json!({ "Configure": { "cgroup": null } }).to_string();
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut room);
+        let timer = [self.timer.as_fd()];
+        assert!(beside.push(SendAncillaryMessage::ScmRights(&timer)));
+        let socket = self.socket.as_ref().unwrap();
+        let bytes = [IoSlice::new(message.as_bytes())];
+        assert_eq!(sendmsg(socket, &bytes, &mut beside, SendFlags::empty()).unwrap(), message.len());
     }
 
     fn say(&self, message: &Value) {
@@ -76,8 +100,17 @@ impl Guard {
     /// Gives the deadline.
     fn lease(&self, epoch: u64, span: Duration) -> BootTime {
         let hold_until = Clock::real().boot() + span;
-        self.say(&json!({ "Lease": { "epoch": epoch, "hold_until": hold_until } }));
+        self.renew(hold_until);
+        self.say(&json!({ "Lease": { "epoch": epoch } }));
         hold_until
+    }
+
+    /// Without a word to the guard.
+    fn renew(&self, hold_until: BootTime) {
+        let it_value = Timespec::try_from(Duration::from_nanos(hold_until.as_nanos())).unwrap();
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = Itimerspec { it_interval, it_value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once).unwrap();
     }
 
     fn start_job(&self, job: u64, epoch: Option<u64>, command: &[&str]) {
@@ -113,7 +146,7 @@ fn garbage_is_refused_and_the_guard_goes_on() {
         b"{",
         b"[]",
         b"{\"Lease\":{}}",
-        b"{\"Lease\":{\"epoch\":-1,\"hold_until\":0}}",
+        b"{\"Lease\":{\"epoch\":-1}}",
         b"{\"Shutdown\":null}",
         b"{\"Signal\":{\"job\":1,\"signal\":9,\"job\":2}}",
         &[b'['; 60_000],
@@ -154,12 +187,30 @@ fn nothing_starts_without_its_lease_and_a_lease_that_ran_out_never_comes_back() 
     assert_eq!(guard.hear_of("Held")["epoch"], 6);
     guard.start_job(4, Some(6), &["sleep", "300"]);
     guard.hear_of("Started");
-    // An older epoch's lease cannot shorten the one in force.
-    guard.lease(5, Duration::ZERO);
+    // The lease of an older epoch is none any more.
+    guard.say(&json!({ "Lease": { "epoch": 5 } }));
     guard.hear_of("Refused");
     // A renewal in the past is a deadline that has come.
-    guard.say(&json!({ "Lease": { "epoch": 6, "hold_until": 0 } }));
+    guard.renew(BootTime::from_nanos(1));
     assert_eq!(guard.hear_of("Fired")["epoch"], 6);
+    guard.hear_of("Exited");
+}
+
+#[test]
+fn a_renewal_without_a_word_keeps_the_lease_and_the_last_one_ends_it() {
+    let guard = Guard::start();
+    guard.lease(4, Duration::from_millis(200));
+    guard.hear_of("Held");
+    guard.start_job(1, Some(4), &["sleep", "300"]);
+    guard.hear_of("Started");
+    let mut deadline = BootTime::ZERO;
+    for _ in 0..40 {
+        deadline = Clock::real().boot() + Duration::from_millis(200);
+        guard.renew(deadline);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(guard.hear_of("Fired")["epoch"], 4);
+    assert!(deadline <= Clock::real().boot(), "it fired although the lease was renewed");
     guard.hear_of("Exited");
 }
 

@@ -55,7 +55,9 @@ async fn serve(loaded: &Loaded, data_dir: &DataDir) -> Result<ExitCode, Failure>
     let plugins_stop = CancellationToken::new();
     let mut supervised = tokio::spawn(supervisor.run(plugins_stop.clone()));
     running::ready();
-    let served = service.run(signals.stop.clone()).await;
+    // On the thread where its connections are served: each order passes through it.
+    let served = tokio::spawn(service.run(signals.stop.clone()));
+    let served = served.await.map_err(|error| Failure::failed(with_causes(&error)))?;
     running::sd(&[sd_notify::NotifyState::Stopping]);
     let asked = signals.stop.is_cancelled();
     plugins_stop.cancel();

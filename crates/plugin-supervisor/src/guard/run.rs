@@ -3,7 +3,7 @@
 //! ```text
 //!   socket ──► lease at once; everything else in turn      lease over, or socket closed
 //!   SIGCHLD ─► reap, tell                                        │
-//!   timer ───► look for a renewal; the lease's deadline          ▼
+//!   timer ───► the lease is over                                 ▼
 //!   shims ───► a program has begun                      kill, reap, until nothing lives
 //!   line ────► the driver ends an epoch itself                   │ manager dead
 //!                                                                ▼
@@ -18,10 +18,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use failover_core::{BootTime, Epoch};
+use failover_core::Epoch;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 use service_kit::guard_line::{self, Heard, Word};
 
@@ -29,7 +28,7 @@ use super::jobs::{Jobs, News};
 use super::kill::{Ending, cgroup_is_empty, is_first_process};
 use super::tombstone::{self, Grave};
 use super::{Again, enter, signals};
-use crate::lease_memory::LeaseMemory;
+use crate::lease_timer::LeaseTimer;
 use crate::wire::{self, Command, Event, JobId, Received, Spec};
 
 /// Starts that wait for their turn. More than plugins can be configured; beyond it a start is refused.
@@ -37,12 +36,6 @@ const WAITING_STARTS: usize = 256;
 /// Events the manager has not taken. It is written to without waiting; a manager that leaves this many unread for
 /// its whole lease is as good as dead, and is treated so.
 const WAITING_EVENTS: usize = 2048;
-
-#[derive(Clone, Copy)]
-struct Lease {
-    epoch: u64,
-    hold_until: BootTime,
-}
 
 struct Start {
     job: JobId,
@@ -63,13 +56,12 @@ enum Manager {
 struct Guard {
     socket: OwnedFd,
     deaths: SignalFd,
-    timer: OwnedFd,
-    /// What the timer is set to.
-    armed: Option<BootTime>,
+    /// Of the lease. The manager sets it.
+    timer: LeaseTimer,
     jobs: Jobs,
     manager: Manager,
-    lease: Option<Lease>,
-    memory: Option<LeaseMemory>,
+    /// The epoch of the lease that is in force.
+    lease: Option<u64>,
     /// The highest epoch whose lease ran out: it never comes back.
     fired: Option<u64>,
     ending: Option<Ending>,
@@ -96,15 +88,10 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
     let mut guard = Guard {
         socket,
         deaths: signals::set_up()?,
-        timer: rustix::time::timerfd_create(
-            TimerfdClockId::Boottime,
-            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-        )?,
-        armed: None,
+        timer: LeaseTimer::create()?,
         jobs: Jobs::new(again),
         manager: Manager::Alive,
         lease: None,
-        memory: None,
         fired: None,
         ending: None,
         starts: VecDeque::new(),
@@ -121,10 +108,6 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
         (Manager::Dead, Some(grave)) => tombstone::serve(grave),
         (Manager::Dead | Manager::Leaving | Manager::Alive, _) => Ok(()),
     }
-}
-
-fn now() -> BootTime {
-    service_kit::Clock::real().boot()
 }
 
 impl Guard {
@@ -149,27 +132,11 @@ impl Guard {
 
     /// The lease ran out and nothing has renewed it: nothing of its epoch may live, and nothing of it may start again.
     fn judge_lease(&mut self) {
-        let Some(lease) = &mut self.lease else { return };
-        if now() < lease.hold_until {
-            return;
-        }
-        let renewed = self.memory.as_ref().and_then(|memory| memory.read(lease.epoch));
-        if let Some(until) = renewed.filter(|until| now() < *until) {
-            lease.hold_until = until;
-            return self.show_lease();
-        }
-        let lease = *lease;
+        let Some(epoch) = self.lease.filter(|_| self.timer.is_over()) else { return };
         self.lease = None;
-        self.forbid(lease.epoch);
+        self.forbid(epoch);
         self.end_everything();
-        self.tell(&Event::Fired { epoch: lease.epoch }, None);
-    }
-
-    /// Whoever renews sees that this guard lives.
-    fn show_lease(&mut self) {
-        if let (Some(lease), Some(memory)) = (self.lease, &mut self.memory) {
-            memory.write(lease.epoch, lease.hold_until);
-        }
+        self.tell(&Event::Fired { epoch }, None);
     }
 
     /// Nothing of this epoch runs again under this guard; the driver hears when nothing lives.
@@ -184,7 +151,7 @@ impl Guard {
         while let Some(line) = &self.line {
             match guard_line::hear(line) {
                 Heard::Word(Word::End(epoch)) => {
-                    if self.lease.is_none_or(|lease| lease.epoch <= epoch.0) {
+                    if self.lease.is_none_or(|held| held <= epoch.0) {
                         self.lease = None;
                         self.forbid(epoch.0);
                         self.end_everything();
@@ -232,7 +199,7 @@ impl Guard {
 
     fn start_one(&mut self) {
         let Some(start) = self.starts.pop_front() else { return };
-        let held = self.lease.map(|lease| lease.epoch);
+        let held = self.lease;
         let outcome = match start.epoch {
             Some(epoch) if held.is_none_or(|held| epoch > held) => {
                 Err(format!("no lease for epoch {epoch} is in force"))
@@ -249,7 +216,6 @@ impl Guard {
 
     /// Waits until there is something to do.
     fn wait(&mut self) -> io::Result<()> {
-        self.arm_timer()?;
         let pause = match &self.ending {
             _ if !self.starts.is_empty() => Some(Duration::ZERO),
             Some(ending) => Some(ending.pause()),
@@ -260,7 +226,10 @@ impl Guard {
         if !self.events.is_empty() {
             interest |= PollFlags::OUT;
         }
-        let mut fds = vec![PollFd::new(&self.deaths, PollFlags::IN), PollFd::new(&self.timer, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.deaths, PollFlags::IN)];
+        if self.lease.is_some() {
+            fds.push(PollFd::new(&self.timer, PollFlags::IN));
+        }
         if self.manager != Manager::Dead {
             fds.push(PollFd::new(&self.socket, interest));
         }
@@ -274,23 +243,7 @@ impl Guard {
         Ok(())
     }
 
-    /// An absolute time of the clock that goes on while the machine sleeps.
-    fn arm_timer(&mut self) -> io::Result<()> {
-        let wanted = self.lease.map(|lease| lease.hold_until);
-        if wanted == self.armed {
-            return Ok(());
-        }
-        // Zero would disarm the timer; a deadline in the past fires at once.
-        let at = wanted.map_or(Duration::ZERO, |at| Duration::from_nanos(at.as_nanos().max(1)));
-        let it_value = Timespec::try_from(at).map_err(io::Error::other)?;
-        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let when = Itimerspec { it_interval, it_value };
-        rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &when)?;
-        self.armed = wanted;
-        Ok(())
-    }
-
-    /// Takes every waiting message: a renewal never waits behind a start.
+    /// Takes every waiting message: a lease never waits behind a start.
     fn listen(&mut self) {
         while self.manager != Manager::Dead {
             match wire::receive::<Command>(&self.socket, &mut self.buffer) {
@@ -314,9 +267,11 @@ impl Guard {
         match command {
             Command::Configure { cgroup } => {
                 self.jobs.cgroup = cgroup;
-                self.memory = passed.into_iter().next().map(LeaseMemory::of_guard);
+                if let Some(timer) = passed.into_iter().next() {
+                    self.timer = LeaseTimer::of(timer);
+                }
             }
-            Command::Lease { epoch, hold_until } => self.take_lease(epoch, hold_until),
+            Command::Lease { epoch } => self.take_lease(epoch),
             Command::Start { job, epoch, spec } => {
                 if self.starts.len() >= WAITING_STARTS {
                     let why = format!("{WAITING_STARTS} starts are waiting already");
@@ -348,22 +303,20 @@ impl Guard {
         }
     }
 
-    fn take_lease(&mut self, epoch: u64, hold_until: BootTime) {
-        let newest = self.lease.map_or(0, |lease| lease.epoch);
-        if self.fired.is_some_and(|fired| epoch <= fired) || epoch < newest {
+    fn take_lease(&mut self, epoch: u64) {
+        if self.fired.is_some_and(|fired| epoch <= fired) || self.lease.is_some_and(|held| epoch < held) {
             let why = format!("a lease for epoch {epoch}, which is over");
             self.tell(&Event::Refused { why }, None);
             return;
         }
-        // Judged before it is replaced: a lease that comes too late renews nothing.
+        // Judged before it is replaced: what is over does not go on under the name of a newer epoch.
         self.judge_lease();
         if self.fired.is_some_and(|fired| epoch <= fired) {
             return;
         }
-        self.lease = Some(Lease { epoch, hold_until });
+        self.lease = Some(epoch);
         self.newest = self.newest.max(Some(epoch));
-        self.show_lease();
-        self.tell(&Event::Held { epoch, hold_until }, None);
+        self.tell(&Event::Held { epoch }, None);
     }
 
     fn tell_all(&mut self, news: News) {
