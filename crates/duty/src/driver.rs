@@ -212,11 +212,10 @@ impl Duty {
 
     /// Watchers are woken only by a change.
     fn publish(&self, now: Now) {
-        let report = self.machine.report();
         let _ = self.outgoing.send_if_modified(|outgoing| {
-            let changed = *outgoing.report != report;
+            let changed = outgoing.report.revision != self.machine.revision();
             if changed {
-                outgoing.report = Arc::new(report);
+                outgoing.report = Arc::new(self.machine.report());
             }
             changed
         });

@@ -207,6 +207,12 @@ impl Machine {
         self.next_deadline()
     }
 
+    /// The number of the report of now: as long as it stays, so does the report.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// What goes to the peer with every beat.
     #[must_use]
     pub fn report(&self) -> Report {
