@@ -27,6 +27,7 @@ pub mod failover;
 pub mod heartbeat;
 mod invalid;
 pub mod plugin;
+mod quiet_stream;
 pub mod trust;
 pub mod types;
 pub mod unix_channel;

@@ -9,10 +9,13 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Error, Uri};
 use tower::service_fn;
 
+use crate::quiet_stream::QuietStream;
+
 /// A service of the same machine that runs answers at once.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// How often a quiet connection is tried: a process that stands still keeps its sockets open.
-const TRY_EVERY: Duration = Duration::from_secs(1);
+/// How often a quiet connection is tried: a process that stands still keeps its sockets open. Whoever must know sooner
+/// has other ways; each try wakes two processes that have nothing to do.
+const TRY_EVERY: Duration = Duration::from_secs(10);
 /// How long the answer to that may take; long, because a busy machine is no dead service.
 const TRY_WITHIN: Duration = Duration::from_secs(3);
 
@@ -45,14 +48,17 @@ fn connector(
     socket: &Path,
 ) -> impl tower::Service<
     Uri,
-    Response = TokioIo<UnixStream>,
+    Response = TokioIo<QuietStream>,
     Error = io::Error,
-    Future = impl Future<Output = io::Result<TokioIo<UnixStream>>> + Send + use<>,
+    Future = impl Future<Output = io::Result<TokioIo<QuietStream>>> + Send + use<>,
 > + Send
 + use<> {
     let path: PathBuf = socket.to_path_buf();
     service_fn(move |_uri: Uri| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        async move {
+            let stream = UnixStream::connect(path).await?.into_std()?;
+            QuietStream::new(stream).map(TokioIo::new)
+        }
     })
 }
