@@ -11,6 +11,8 @@ use crate::scenarios::running_apart;
 
 /// What is promised, per node.
 const CPU_MS_PER_MINUTE: f64 = 30.0;
+/// The services apart may cost this much more.
+const APART_MS: f64 = 20.0;
 const PSS_MB: f64 = 16.0;
 /// Connections, caches and allocators settle before anything is counted.
 const WARM_UP: Duration = Duration::from_secs(60);
@@ -28,11 +30,12 @@ pub(crate) fn measure(binary: &Path, minutes: u64, apart: bool) -> bool {
     let elapsed_minutes = ms_between(begun, boot_ns()) / 60_000.0;
 
     println!("{:<10} {:>18} {:>10}  (processes)", "node", "CPU ms per minute", "PSS MB");
+    let figure = if apart { CPU_MS_PER_MINUTE + APART_MS } else { CPU_MS_PER_MINUTE };
     let mut met = true;
     for ((node, pids), before) in nodes.into_iter().zip(&processes).zip(before) {
         let cpu = (cpu_ms(pids) - before) / elapsed_minutes;
         let pss = pids.iter().map(|pid| pss_mb(*pid)).sum::<f64>();
-        let fits = cpu <= CPU_MS_PER_MINUTE && pss <= PSS_MB;
+        let fits = cpu <= figure && pss <= PSS_MB;
         met &= fits;
         let verdict = if fits { "met" } else { "NOT MET" };
         println!("{:<10} {cpu:>18.1} {pss:>10.1}  ({})  {verdict}", node.name(), pids.len());
