@@ -181,10 +181,11 @@ impl Paths {
         }
     }
 
-    /// A dial found this.
-    pub(super) fn found(&mut self, now: BootTime, path: PathId, seen: LinkVerdict) {
-        let Some(path) = self.all.get_mut(path.index()) else { return };
-        if core::mem::discriminant(&path.seen) != core::mem::discriminant(&seen) {
+    /// A dial found this; `true`: something unproved where there was nothing before.
+    pub(super) fn found(&mut self, now: BootTime, path: PathId, seen: LinkVerdict) -> bool {
+        let Some(path) = self.all.get_mut(path.index()) else { return false };
+        let turned = core::mem::discriminant(&path.seen) != core::mem::discriminant(&seen);
+        if turned {
             if matches!(path.seen, LinkVerdict::Unproved(_)) {
                 path.unproved_until = Some(now);
             }
@@ -193,6 +194,7 @@ impl Paths {
             }
         }
         path.seen = seen;
+        turned && matches!(path.seen, LinkVerdict::Unproved(_))
     }
 
     pub(super) fn any_open(&self) -> bool {

@@ -152,8 +152,14 @@ impl Machine {
         mode: Mode,
     ) {
         let path = via.path;
-        let outdated = self.peer.paths.newest(path).is_some_and(|newest| id <= newest);
-        if outdated || self.turned_away(now, id, &identity) {
+        if let Some(newest) = self.peer.paths.newest(path).filter(|newest| id <= *newest) {
+            if id < newest {
+                let why = "a newer session was proved before it".to_owned();
+                self.out.push(Effect::CloseSession { session: id, why });
+            }
+            return;
+        }
+        if self.turned_away(now, id, &identity) {
             return;
         }
         if self.gives_way(now, &via, &identity, role) {
@@ -168,7 +174,8 @@ impl Machine {
             let why = "a newer session of the same peer has replaced it".to_owned();
             self.out.push(Effect::CloseSession { session, why });
         }
-        let before = self.peer.report.as_ref().map(|report| &report.identity);
+        let reported = self.peer.report.as_ref().map(|report| &report.identity);
+        let before = self.peer.session.as_ref().map(|open| &open.identity).or(reported);
         let same_run = before.is_some_and(|before| before.instance == identity.instance);
         if !same_run {
             self.peer.former =
@@ -315,7 +322,10 @@ impl Machine {
             DialOutcome::Silent(seen) => LinkVerdict::Silent(seen),
             DialOutcome::Unproved(seen) => LinkVerdict::Unproved(seen),
         };
-        self.peer.paths.found(now.boot, path, seen.clone());
+        if self.peer.paths.found(now.boot, path, seen.clone()) {
+            // Whoever has begun to answer since may be the peer, started anew with a wrong key or certificate.
+            self.peer.dead = None;
+        }
         if self.peer.session.is_some() {
             return;
         }
