@@ -8,10 +8,10 @@ use core::time::Duration;
 use super::parts::words;
 use super::words::Saying;
 use super::{Machine, Now};
-use crate::{BootTime, DutyOrder, EventCode, Severity};
+use crate::{BootTime, DutyOrder, Epoch, EventCode, Severity, State};
 
 /// How long the supervisor may go beyond its own limit for a start or a stop before this node acts without its word.
-pub(super) const SLACK: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(5);
 
 impl Machine {
     /// When a start counts as failed although nobody has said so.
@@ -29,28 +29,48 @@ impl Machine {
         })
     }
 
-    /// When a stop counts as stuck although nobody has said so: its limit, the slack, and as much again for the kill.
+    /// When a stop that nobody has reported as done becomes a kill: its limit and the slack.
+    fn kill_due(&self) -> Option<(Epoch, BootTime)> {
+        let Some(DutyOrder::Stop { epoch, .. }) = self.lease.order else { return None };
+        let since = self.lease.ending_since()?;
+        Some((epoch, since + self.settings.stop_limit + SLACK))
+    }
+
+    /// When even the kill counts as stuck although nobody has said so: the slack once more.
+    fn stuck_due(&self) -> Option<BootTime> {
+        let since = self.lease.ending_since().filter(|_| self.lease.stuck().is_none())?;
+        Some(since + self.settings.stop_limit + SLACK * 2)
+    }
+
+    /// When a stop is looked at again.
     pub(super) fn stop_ends(&self) -> Option<BootTime> {
-        let leaving = self.leaving.as_ref().filter(|leaving| leaving.stuck.is_none())?;
-        Some(leaving.began + self.settings.stop_limit + SLACK * 2)
+        let kill = self.kill_due().map(|(_, due)| due);
+        kill.into_iter().chain(self.stuck_due()).min()
     }
 
     pub(super) fn check_stop(&mut self, now: Now) {
-        if self.stop_ends().is_some_and(|end| end <= now.boot) {
+        if let Some((epoch, _)) = self.kill_due().filter(|(_, due)| *due <= now.boot) {
+            let sentence = "the stop has gone beyond its limit: every plugin is killed".to_owned();
+            self.say(EventCode::StopStuck, Severity::Error, Saying::new(sentence));
+            self.order_kill(now, epoch);
+        }
+        if self.stuck_due().is_some_and(|due| due <= now.boot) {
             self.stop_stuck("the supervisor has not reported that every process has ended".to_owned());
         }
     }
 
     /// The stop has gone beyond its limit: never reported as done.
     pub(super) fn stop_stuck(&mut self, what: String) {
-        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.stuck.as_ref() != Some(&what))
-        else {
+        if !self.lease.note_stuck(&what) {
             return;
+        }
+        let consequence = if self.state == State::Standalone {
+            "the plugins cannot start again"
+        } else {
+            "the duty cannot move"
         };
-        leaving.stuck = Some(what.clone());
         let sentence =
-            "the stop does not come to an end: something survives SIGKILL, so the duty cannot move"
-                .to_owned();
+            format!("the stop does not come to an end: something survives SIGKILL, so {consequence}");
         self.say(EventCode::StopStuck, Severity::Critical, Saying::new(sentence).cause(what));
     }
 }

@@ -10,11 +10,9 @@
 
 use core::time::Duration;
 
-use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
-    Arbitration, Attention, BootTime, DutyOrder, Effect, Epoch, EventCode, Role, Severity, State,
-    TimingsInForce, timing,
+    Arbitration, Attention, BootTime, DutyOrder, Effect, Epoch, Role, State, TimingsInForce, timing,
 };
 
 /// The guard deadline where the timings leave no room for one: such a pair is refused, and a primary works on alone.
@@ -52,16 +50,45 @@ pub(super) struct Lease {
     guard: Option<Duration>,
     /// The longest lease that is still out: while it lives, the old deadline is what the peer is told.
     longer: Option<(Duration, BootTime)>,
+    /// The end of the plugins, from the order to stop or to kill until every one is reaped.
+    ending: Option<Ending>,
+}
+
+/// The end of the plugins under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Ending {
+    since: BootTime,
+    /// What survives SIGKILL, once it was said.
+    stuck: Option<String>,
 }
 
 impl Lease {
     pub(super) const fn new() -> Self {
-        Self { order: None, renew: None, guard: None, longer: None }
+        Self { order: None, renew: None, guard: None, longer: None, ending: None }
     }
 
     /// Whether the lease ran out: the guard has killed, or will within an instant.
     fn lapsed(&self, now: BootTime) -> bool {
         self.order.and_then(DutyOrder::hold_until).is_some_and(|until| until <= now)
+    }
+
+    /// When the end of the plugins was ordered.
+    pub(super) fn ending_since(&self) -> Option<BootTime> {
+        self.ending.as_ref().map(|ending| ending.since)
+    }
+
+    /// What keeps the plugins from ending.
+    pub(super) fn stuck(&self) -> Option<&str> {
+        self.ending.as_ref().and_then(|ending| ending.stuck.as_deref())
+    }
+
+    /// Takes note of what keeps the plugins from ending; `false`: it is no news.
+    pub(super) fn note_stuck(&mut self, what: &str) -> bool {
+        let Some(ending) = self.ending.as_mut().filter(|ending| ending.stuck.as_deref() != Some(what)) else {
+            return false;
+        };
+        ending.stuck = Some(what.to_owned());
+        true
     }
 
     /// The next moment at which something is due.
@@ -237,15 +264,22 @@ impl Machine {
         self.give(now, DutyOrder::Kill { epoch });
     }
 
-    pub(super) const fn order_over(&mut self) {
+    pub(super) fn order_over(&mut self) {
         self.lease.order = None;
         self.lease.renew = None;
         self.lease.longer = None;
+        self.lease.ending = None;
     }
 
     fn give(&mut self, now: Now, order: DutyOrder) {
         self.lease.renew = order.hold_until().map(|_| Renewal::after(now.boot, self.guard_deadline()));
         self.lease.order = Some(order);
+        self.lease.ending = match order {
+            DutyOrder::Run { .. } => None,
+            DutyOrder::Stop { .. } | DutyOrder::Kill { .. } => {
+                self.lease.ending.take().or(Some(Ending { since: now.boot, stuck: None }))
+            }
+        };
         self.out.push(Effect::Order(order));
     }
 
@@ -266,11 +300,6 @@ impl Machine {
         }
         match self.lease.order {
             Some(DutyOrder::Run { epoch, .. }) => self.order_run(now, epoch),
-            Some(DutyOrder::Stop { epoch, .. }) if self.stop_overdue(now) => {
-                let sentence = "the stop has gone beyond its limit: every plugin is killed".to_owned();
-                self.say(EventCode::StopStuck, Severity::Error, Saying::new(sentence));
-                self.order_kill(now, epoch);
-            }
             Some(DutyOrder::Stop { epoch, .. }) => self.order_stop(now, epoch),
             Some(DutyOrder::Kill { .. }) | None => self.lease.renew = None,
         }
@@ -285,11 +314,6 @@ impl Machine {
         let heard = self.peer.last_arrival.is_some_and(|arrival| end <= arrival);
         let until = self.lease.order.and_then(DutyOrder::hold_until)?;
         (connected && !heard).then(|| until - timing::SCHEDULING_DELAY)
-    }
-
-    fn stop_overdue(&self, now: Now) -> bool {
-        let limit = self.settings.stop_limit + super::bounds::SLACK;
-        self.leaving.as_ref().is_some_and(|leaving| leaving.began + limit <= now.boot)
     }
 }
 

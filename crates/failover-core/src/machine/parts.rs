@@ -60,12 +60,8 @@ pub(super) enum Kind {
 pub(super) struct Leaving {
     /// Where it leads.
     pub(super) then: Then,
-    /// When it began.
-    pub(super) began: BootTime,
     /// The planned move it serves.
     pub(super) handover: Option<Handover>,
-    /// What survives SIGKILL, once the supervisor has said so.
-    pub(super) stuck: Option<String>,
 }
 
 /// What follows a stop.

@@ -133,7 +133,7 @@ impl Machine {
         let mut warnings = Vec::new();
         let mut warn = |code, severity, sentence: String| warnings.push(Warning { code, severity, sentence });
         let name = self.peer_name();
-        if let Some(what) = self.leaving.as_ref().and_then(|leaving| leaving.stuck.as_ref()) {
+        if let Some(what) = self.lease.stuck() {
             warn(
                 EventCode::StopStuck,
                 Severity::Critical,

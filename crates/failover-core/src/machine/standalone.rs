@@ -11,6 +11,7 @@ impl Machine {
             Input::Woke => {
                 self.pass_time(now);
                 self.check_lease_alone(now);
+                self.check_stop(now);
                 if let Some(why) = self.start_overdue(now) {
                     self.begin_again(now, &why, false);
                 }
@@ -51,8 +52,7 @@ impl Machine {
             }
             Input::StopStuck { epoch, what } => {
                 if self.is_mine(epoch) {
-                    let sentence = "the stop does not come to an end: something survives SIGKILL".to_owned();
-                    self.say(EventCode::StopStuck, Severity::Critical, Saying::new(sentence).cause(what));
+                    self.stop_stuck(what);
                 }
             }
             Input::GuardFired { epoch, why } => {
@@ -96,6 +96,13 @@ impl Machine {
     /// The plugins ended or must end: once every one is reaped they start again, after the backoff.
     fn begin_again(&mut self, now: Now, why: &str, fired: bool) {
         let Some(epoch) = self.duty.as_ref().map(|duty| duty.epoch) else { return };
+        if self.lease.ending_since().is_some() {
+            // They are being stopped already: one failure, however it ends.
+            if fired {
+                self.order_kill(now, epoch);
+            }
+            return;
+        }
         self.note_failure(now, why);
         if fired {
             self.order_kill(now, epoch);
@@ -108,11 +115,12 @@ impl Machine {
     }
 
     fn all_gone(&mut self, now: Now) {
-        if self.health.retry.is_none() {
+        if self.lease.ending_since().is_none() {
             self.note_failure(now, "every plugin process has ended although none was told to");
         }
         self.duty = None;
         self.order_over();
+        self.start_again(now);
     }
 
     fn start_again(&mut self, now: Now) {

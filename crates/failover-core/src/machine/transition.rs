@@ -142,7 +142,7 @@ impl Machine {
             self.moves.settle(&handover.request);
         }
         self.forget_moves(handover.as_ref().map(|handover| &handover.request));
-        self.leaving = Some(Leaving { then, began: now.boot, handover, stuck: None });
+        self.leaving = Some(Leaving { then, handover });
         self.order_stop(now, epoch);
         self.go(now, State::Yielding, code, severity, saying);
         if !self.rules.reap_before_standby {
@@ -210,8 +210,7 @@ impl Machine {
                 self.say(EventCode::GuardFired, Severity::Error, Saying::new(sentence).cause(why));
             }
             None => {
-                self.leaving =
-                    Some(Leaving { then: Then::Restart, began: now.boot, handover: None, stuck: None });
+                self.leaving = Some(Leaving { then: Then::Restart, handover: None });
                 let sentence =
                     "the guard ended the plugins: this node starts again and waits for its peer first";
                 self.go(
@@ -258,6 +257,7 @@ impl Machine {
     /// Nothing of the epoch lives any more.
     pub(super) fn reaped(&mut self, now: Now) {
         let (Some(duty), Some(leaving)) = (self.duty.take(), self.leaving.take()) else { return };
+        let took = self.lease.ending_since().map_or_else(Duration::default, |began| now.boot.since(began));
         self.order_over();
         if self.settings.arbitration != Arbitration::None {
             self.licence.held = None;
@@ -292,7 +292,7 @@ impl Machine {
                 self.moves.against = conflict.peer_epoch;
             }
         }
-        self.settle_after(now, &duty, &leaving, release, healed);
+        self.settle_after(now, (duty.epoch, took), &leaving, release, healed);
         if let Some(handover) = leaving.handover.as_ref().filter(|_| !release && !roll_back) {
             let sentence = "the hand-over did not succeed: it broke while the plugins were being stopped";
             let saying = Saying::new(sentence).request(Some(handover.request.clone()));
@@ -314,9 +314,15 @@ impl Machine {
         }
     }
 
-    fn settle_after(&mut self, now: Now, duty: &Duty, leaving: &Leaving, release: bool, healed: Option<u64>) {
-        let epoch = duty.epoch;
-        let stop = words(now.boot.since(leaving.began));
+    fn settle_after(
+        &mut self,
+        now: Now,
+        (epoch, took): (Epoch, Duration),
+        leaving: &Leaving,
+        release: bool,
+        healed: Option<u64>,
+    ) {
+        let stop = words(took);
         let inactive = core::mem::take(&mut self.said.redundancy_active);
         let request = leaving.handover.as_ref().map(|handover| handover.request.clone());
         let measures = Measures { overlap_ms: healed, ..Measures::default() };
