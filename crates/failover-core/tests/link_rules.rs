@@ -350,6 +350,76 @@ fn a_new_run_of_the_peer_over_one_path_ends_the_sessions_of_both() {
 }
 
 #[test]
+fn the_dead_run_of_the_peer_is_known_before_the_new_one_has_said_anything() {
+    let (mut machine, report) = on_two_paths();
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &report);
+    beat(&mut machine, at(20), (2, 1), Some(at(15)), &report);
+    let again = Report { identity: pair::identity(0, 9), ..report.clone() };
+    assert_eq!(closed(&prove_over(&mut machine, at(30), (1, 3), &again)), [1, 2]);
+    assert_eq!(closed(&prove_over(&mut machine, at(31), (0, 4), &again)), Vec::<u64>::new());
+    assert_eq!(closed(&prove_over(&mut machine, at(40), (1, 5), &report)), [5], "late, over a slow path");
+    beat(&mut machine, at(60), (4, 1), Some(at(55)), &again);
+    assert_eq!(machine.view(at(60)).peer.report.unwrap().identity, again.identity);
+}
+
+#[test]
+fn a_session_that_was_begun_before_the_newest_of_its_path_is_closed() {
+    let (mut machine, _, report) = secondary();
+    prove(&mut machine, at(10), 2, &report);
+    assert_eq!(closed(&prove(&mut machine, at(11), 1, &report)), [1]);
+    assert_eq!(closed(&prove(&mut machine, at(12), 2, &report)), Vec::<u64>::new(), "the same once more");
+}
+
+#[test]
+fn a_person_takes_no_duty_by_a_proof_from_before_something_unproved_answered() {
+    let (mut machine, _, report) = secondary();
+    let report = active(&report);
+    prove(&mut machine, at(10), 1, &report);
+    beat(&mut machine, at(20), (1, 1), Some(at(15)), &report);
+    machine.handle(at(30), Input::PreflightChanged { unfit: Some("no disk".to_owned()) });
+    machine.handle(at(30), maintenance());
+    machine.handle(at(40), Input::TombstoneRead { epoch: Epoch(2) });
+    machine.handle(at(45), Input::PreflightChanged { unfit: None });
+    let outcome = DialOutcome::Unproved("the key does not match".to_owned());
+    machine.handle(at(50), Input::DialFinished { path: PathId::FIRST, outcome });
+    let effects = machine.handle(at(60), Input::TakeoverRequested { request: RequestId("now".to_owned()) });
+    assert!(said(&effects, EventCode::RequestRefused));
+    assert_eq!(machine.report().state, State::Standby);
+}
+
+fn maintenance() -> Input {
+    let (reason, by) = ("a test".to_owned(), "ann".to_owned());
+    Input::MaintenanceSet { reason, by, until_unix: 1_800_000_000 }
+}
+
+#[test]
+fn the_pause_after_failed_returns_grows_to_a_minute_and_is_said() {
+    let (mut primary, _) = Machine::new(at(0), pair::settings(0), Memory::default(), Some(Epoch(0)));
+    let (peer, _) = Machine::new(at(0), pair::settings(1), Memory::default(), Some(Epoch(0)));
+    let report = active(&peer.report());
+    let (mut now, mut pauses) = (0, Vec::new());
+    for session in 1..=8 {
+        prove(&mut primary, at(now), session, &report);
+        for sequence in 1..1000 {
+            now += 500;
+            beat(&mut primary, at(now), (session, sequence), Some(at(now - 1)), &report);
+            wake_until(&mut primary, at(now));
+            if primary.report().procedure.ask.is_some() {
+                break;
+            }
+        }
+        let ended = Input::SessionEnded { session: SessionId(session), cause: "reset".to_owned() };
+        let effects = primary.handle(at(now), ended);
+        pauses.extend(effects.iter().filter_map(|effect| {
+            let Effect::Record(event) = effect else { return None };
+            event.sentence.split("asks again in ").nth(1).map(str::to_owned)
+        }));
+    }
+    let expected = ["3 s", "6 s", "12 s", "24 s", "48 s", "60 s", "60 s", "60 s"];
+    assert_eq!(pauses, expected.map(|pause| format!("{pause} at the earliest")));
+}
+
+#[test]
 fn an_older_report_over_a_slow_path_changes_nothing_but_is_a_sign_of_life() {
     let (mut machine, report) = on_two_paths();
     let mut newer = report.clone();

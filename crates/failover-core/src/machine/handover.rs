@@ -11,7 +11,9 @@
 //! is the target's alone. Nothing is a one-time command: all of it stands in the report until it is answered, and
 //! lapses by itself.
 
-use super::parts::{Grounds, Kind, Then};
+use core::time::Duration;
+
+use super::parts::{Grounds, Kind, Then, words};
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
@@ -19,8 +21,8 @@ use crate::{
     RequestId, Role, SessionId, Severity, State,
 };
 
-/// How often the pause after an automatic return that did not succeed doubles: from seconds to about a minute.
-const LONGEST_PAUSE: u32 = 5;
+/// The pause after an automatic return that did not succeed doubles up to this, or stays what it is where it is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Machine {
     // ---------------------------------------------------------------------------------------- people
@@ -118,12 +120,12 @@ impl Machine {
         let alive = self.living(now);
         if !matches!(self.state, State::Starting | State::Standby) || self.is_deactivated() {
             Some(format!("this node is {}: there is nothing to take", self.state))
-        } else if self.stopping.is_some() {
-            Some("this node is being stopped".to_owned())
+        } else if let Some(stopping) = &self.stopping {
+            Some(format!("this node {}", stopping.words()))
         } else if alive.is_some_and(|report| report.state.may_run_plugins()) {
             Some(format!("{name} is alive and has the duty: ask for a switchover"))
         } else if alive.is_none() && self.peer.dead.is_none() && now.boot < self.silence_due() {
-            Some(format!("{name} has not been silent for {} yet", super::parts::words(self.takeover_after())))
+            Some(format!("{name} has not been silent for {} yet", words(self.takeover_after())))
         } else if let Some(why) = alive.and_then(|report| self.left_to(report)) {
             Some(format!("{name} may be taking the duty at this moment ({why}): ask again in a moment"))
         } else {
@@ -317,13 +319,15 @@ impl Machine {
         let Some(ask) = self.moves.procedure.ask.take() else { return };
         self.moves.settle(&ask.request);
         self.moves.expires = None;
-        let pause = self.settings.stable_for.max(self.takeover_after());
-        let doubled = pause * (1 << self.moves.return_failures.min(LONGEST_PAUSE));
-        self.moves.return_after = Some(now.boot + doubled);
+        let first = self.settings.stable_for.max(self.takeover_after());
+        let doubled = first.saturating_mul(1 << self.moves.return_failures.min(6));
+        let pause = doubled.min(LONGEST_PAUSE.max(first));
+        self.moves.return_after = Some(now.boot + pause);
+        let mut sentence = format!("the hand-over did not succeed: {why}");
         if ask.reason == HandoverReason::Return {
             self.moves.return_failures = self.moves.return_failures.saturating_add(1);
+            sentence.push_str(&format!("; this node asks again in {} at the earliest", words(pause)));
         }
-        let sentence = format!("the hand-over did not succeed: {why}");
         self.say(EventCode::HandoverFailed, Severity::Warn, Saying::new(sentence).request(Some(ask.request)));
     }
 

@@ -16,14 +16,14 @@ impl Machine {
     pub(super) fn begin_stop(&mut self, now: Now, stopping: Stopping) {
         let again = self.stopping.replace(stopping).is_some();
         let handover = stopping.handover;
-        self.deactivation_failed(stopping.words());
+        self.deactivation_failed(&format!("this node {}", stopping.words()));
         match self.state {
             // The peer has not yet answered the release: the end of this node would only look like silence to it.
             State::Standby if handover && !again && self.release_unanswered() => {}
             State::Starting | State::Standby => self.finish(),
             State::Yielding => {}
             // The move that is under way serves the stop as well; if it fails, the stop goes on without.
-            State::Active if handover && !again && self.moves.procedure.offer.is_some() => {}
+            State::Active if handover && self.moves.procedure.offer.is_some() => {}
             State::Active if handover && self.could_give(now) => {
                 let request = self.own_request("stop");
                 self.begin_offer(now, Handover { request, reason: HandoverReason::Stop });
