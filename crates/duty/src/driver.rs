@@ -229,8 +229,9 @@ impl Duty {
         });
     }
 
-    /// Carries effects out in order.
+    /// Carries effects out in order, also those that come with the end.
     fn carry_out(&mut self, effects: Vec<Effect>) -> Option<RunEnd> {
+        let mut end = None;
         for effect in effects {
             match effect {
                 Effect::Order(order) => drop(self.orders.send_replace(Some(order))),
@@ -251,11 +252,11 @@ impl Duty {
                     self.pending.push_back(Input::LicenceChanged(failover_core::Licence::Refused));
                 }
                 Effect::ReleaseLicence { .. } => {}
-                Effect::Finish => return Some(RunEnd::Finished),
-                Effect::ChangeMode { mode } => return Some(RunEnd::ChangeMode(mode)),
+                Effect::Finish => end = Some(RunEnd::Finished),
+                Effect::ChangeMode { mode } => end = Some(RunEnd::ChangeMode(mode)),
             }
         }
-        None
+        end
     }
 
     /// Journals an event of the machine. Peers that know the key and are turned away all the same are counted like

@@ -16,7 +16,7 @@ use failover_core::{Epoch, Input, Memory};
 use service_kit::Clock;
 use tokio::sync::mpsc;
 
-use crate::storage::{FIRST_PAUSE, Found, LONGEST_PAUSE, Slot};
+use crate::storage::{Found, Health, Slot};
 use crate::{DutyHandles, Options, service};
 
 /// A disk that a simulation makes up.
@@ -24,12 +24,8 @@ pub trait Disk: Send + Sync + 'static {
     /// What is on it at the start: the memory, and the last reserved epoch.
     fn found(&self) -> (Memory, Option<Epoch>);
 
-    /// How long the next write takes, asked once for each.
-    ///
-    /// # Errors
-    ///
-    /// Why it fails.
-    fn next_write(&self) -> Result<Duration, String>;
+    /// How long the next write takes, and whether it fails then; asked once for each.
+    fn next_write(&self) -> (Duration, Result<(), String>);
 
     /// A write is complete.
     fn written(&self, reserved_up_to: Option<Epoch>, memory: Option<&Memory>);
@@ -42,6 +38,18 @@ pub struct Simulation {
     /// A machine that breaks a rule, for the tests that must catch it.
     #[cfg(feature = "broken-variants")]
     pub rules: Option<failover_core::Rules>,
+}
+
+impl Simulation {
+    /// The right machine on this disk.
+    #[must_use]
+    pub fn of(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            #[cfg(feature = "broken-variants")]
+            rules: None,
+        }
+    }
 }
 
 impl fmt::Debug for Simulation {
@@ -75,40 +83,27 @@ pub(crate) struct SimulatedWriter {
 impl SimulatedWriter {
     /// Writes what is put until it is told to end, with the same manners as the thread.
     pub(crate) async fn run(self) {
-        let mut pause = FIRST_PAUSE;
-        let mut trouble = false;
+        let mut health = Health::new(None);
         loop {
             let Some((epochs, memory)) = self.next().await else { return };
-            let takes = self.disk.next_write();
-            if let Ok(takes) = takes {
-                tokio::time::sleep(takes).await;
+            let (takes, outcome) = self.disk.next_write();
+            tokio::time::sleep(takes).await;
+            if outcome.is_ok() {
                 self.disk.written(epochs, memory.as_deref());
             }
-            self.slot.lock().busy_since = None;
-            let told = match takes {
-                Ok(_) => {
-                    pause = FIRST_PAUSE;
-                    let reserved = epochs.map(|up_to| Input::EpochsReserved { up_to });
-                    let healthy = std::mem::take(&mut trouble);
-                    let healthy = healthy.then_some(Input::StorageChanged { trouble: None });
-                    reserved.into_iter().chain(healthy).collect()
-                }
-                Err(why) => {
-                    self.slot.put_back(epochs, memory);
-                    let news = !std::mem::replace(&mut trouble, true);
-                    news.then_some(Input::StorageChanged { trouble: Some(why) })
-                        .into_iter()
-                        .collect::<Vec<_>>()
-                }
-            };
-            for input in told {
+            let took = self.slot.ended(self.clock.boot());
+            let reserved = epochs.filter(|_| outcome.is_ok()).map(|up_to| Input::EpochsReserved { up_to });
+            if outcome.is_err() {
+                self.slot.put_back(epochs, memory);
+            }
+            let told = health.after(outcome.err(), took);
+            for input in reserved.into_iter().chain(told) {
                 if self.feedback.send(input).await.is_err() {
                     return;
                 }
             }
-            if trouble {
+            if let Some(pause) = health.pause() {
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
                 if self.slot.lock().stop {
                     return;
                 }

@@ -28,9 +28,9 @@ const FEEDBACK: usize = 8;
 /// A write that takes longer than this is said to be stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// The pause after the first failed write; it doubles up to the last.
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two tries.
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What was found at the start.
 #[derive(Debug, Default)]
@@ -151,11 +151,48 @@ impl Slot {
         self.told.notify_one();
     }
 
+    /// A write has ended, well or not: how long it took.
+    pub(crate) fn ended(&self, now: BootTime) -> Duration {
+        self.lock().busy_since.take().map_or(Duration::ZERO, |since| now.since(since))
+    }
+
     /// What could not be written is tried again, unless something newer came meanwhile.
     pub(crate) fn put_back(&self, epochs: Option<Epoch>, memory: Option<Box<Memory>>) {
         let mut work = self.lock();
         work.epochs = work.epochs.or(epochs);
         work.memory = work.memory.take().or(memory);
+    }
+}
+
+/// The health of the disk as the writer tells it, and how long it waits before the next try.
+#[derive(Debug)]
+pub(crate) struct Health {
+    told: Option<String>,
+    pause: Duration,
+}
+
+impl Health {
+    pub(crate) const fn new(told: Option<String>) -> Self {
+        Self { told, pause: FIRST_PAUSE }
+    }
+
+    /// What the driver is told after a write that took `took`. It may have called a long one stuck, and has to hear what
+    /// became of it even where nothing else is new.
+    pub(crate) fn after(&mut self, trouble: Option<String>, took: Duration) -> Option<Input> {
+        if trouble.is_none() {
+            self.pause = FIRST_PAUSE;
+        }
+        let news = self.told != trouble || took >= STUCK_AFTER;
+        self.told.clone_from(&trouble);
+        news.then_some(Input::StorageChanged { trouble })
+    }
+
+    /// How long to wait before the next try, if the last one has failed.
+    pub(crate) fn pause(&mut self) -> Option<Duration> {
+        self.told.as_ref()?;
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        Some(pause)
     }
 }
 
@@ -178,8 +215,7 @@ impl Storage {
             epochs: EpochFile::new(epochs_path(folder), found.sequence),
             memory_path: memory_path(folder),
             feedback,
-            trouble: found.trouble.is_some(),
-            pause: FIRST_PAUSE,
+            health: Health::new(found.trouble.clone()),
             clock: clock.clone(),
         };
         let guard = ended.clone().drop_guard();
@@ -214,17 +250,15 @@ impl Storage {
         self.slot.wake();
     }
 
-    /// Tells once when a write is stuck, and once when it is not any more.
+    /// Tells once when a write is stuck. The writer tells how it has ended.
     pub(crate) fn check(&mut self) -> Option<Input> {
         let now = self.clock.boot();
         let busy_since = self.slot.lock().busy_since;
         let stuck = busy_since.is_some_and(|since| now.since(since) >= STUCK_AFTER);
-        if stuck == self.stuck {
-            return None;
-        }
+        let news = stuck && !self.stuck;
         self.stuck = stuck;
-        let trouble = stuck.then(|| "a write to the data directory does not come to an end".to_owned());
-        Some(Input::StorageChanged { trouble })
+        let trouble = Some("a write to the data directory does not come to an end".to_owned());
+        news.then_some(Input::StorageChanged { trouble })
     }
 
     /// Lets the thread write what it has, for at most `limit`.
@@ -250,24 +284,21 @@ struct Writer {
     epochs: EpochFile,
     memory_path: PathBuf,
     feedback: mpsc::Sender<Input>,
-    trouble: bool,
-    pause: Duration,
+    health: Health,
     clock: Clock,
 }
 
 impl Writer {
     fn run(mut self) {
         while let Some((epochs, memory)) = self.next() {
-            let outcome = self.write(epochs, memory.as_deref());
-            self.slot.lock().busy_since = None;
-            let going_on = match outcome {
-                Ok(()) => self.tell_health(None),
-                Err(why) => {
-                    self.slot.put_back(epochs, memory);
-                    self.tell_health(Some(why)) && self.rest()
-                }
-            };
-            if !going_on {
+            let trouble = self.write(epochs, memory.as_deref()).err();
+            let took = self.slot.ended(self.clock.boot());
+            if trouble.is_some() {
+                self.slot.put_back(epochs, memory);
+            }
+            let told = self.health.after(trouble, took);
+            let heard = told.is_none_or(|input| self.feedback.blocking_send(input).is_ok());
+            if !heard || self.feedback.is_closed() || !self.rest() {
                 return;
             }
         }
@@ -301,21 +332,9 @@ impl Writer {
         })
     }
 
-    fn tell_health(&mut self, trouble: Option<String>) -> bool {
-        if trouble.is_none() {
-            self.pause = FIRST_PAUSE;
-        }
-        if self.trouble == trouble.is_some() {
-            return !self.feedback.is_closed();
-        }
-        self.trouble = trouble.is_some();
-        self.feedback.blocking_send(Input::StorageChanged { trouble }).is_ok()
-    }
-
-    /// Rests before the next try; `false` when the thread is to end.
+    /// After a failure rests before the next try; `false` when the thread is to end.
     fn rest(&mut self) -> bool {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        let Some(pause) = self.health.pause() else { return true };
         let work = self.slot.lock();
         let (work, _timed_out) = self
             .slot

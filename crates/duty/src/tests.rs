@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use failover_core::{
-    Arbitration, BootTime, DutyOrder, Event, EventCode, FailbackMode, Identity, Input, InstanceId, Mode,
-    NodeId, NodeName, OnUnproved, Role, SessionId, Settings, State, View,
+    Arbitration, BootTime, DutyOrder, Epoch, Event, EventCode, FailbackMode, Identity, Input, InstanceId,
+    Memory, Mode, NodeId, NodeName, OnUnproved, Role, SessionId, Settings, State, View,
 };
 use service_kit::Clock;
 use service_kit::ports::{SupervisorPort, duty_ports};
@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{DutyHandles, Options, Recorder, RunEnd, build};
+use crate::simulation::{self, Disk, Simulation};
+use crate::storage::Health;
+use crate::{DutyHandles, Options, Recorder, RunEnd, build, memory_file};
 
 /// Longer than anything here takes, also on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -62,12 +64,19 @@ struct Node {
 
 impl Node {
     fn start(folder: &Path, clock: Clock, settings: Settings) -> Self {
+        Self::start_on(folder, clock, settings, None)
+    }
+
+    fn start_on(folder: &Path, clock: Clock, settings: Settings, disk: Option<Arc<dyn Disk>>) -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
         let list = Arc::clone(&events);
         let (port, supervisor) = duty_ports();
         let recorder = Recorder::new(move |event| list.lock().unwrap().push(event));
         let options = Options { settings, data_dir: folder.to_owned(), clock, recorder, port };
-        let (duty, handles) = build(options).unwrap();
+        let (duty, handles) = match disk {
+            None => build(options).unwrap(),
+            Some(disk) => simulation::build(options, Simulation::of(disk)),
+        };
         let stop = CancellationToken::new();
         let running = tokio::spawn(duty.run(stop.clone()));
         Self { handles, supervisor, events, stop, running }
@@ -304,6 +313,78 @@ async fn a_folder_that_cannot_be_written_delays_nothing_and_is_said_loudly() {
     std::fs::create_dir(&missing).unwrap();
     let _ = node.records(EventCode::StorageRestored).await;
     assert!(missing.join("epochs").exists());
+}
+
+#[test]
+fn a_write_that_was_stuck_and_then_failed_is_not_told_as_mended() {
+    let failed = || Some("no space left on device".to_owned());
+    let (short, long) = (Duration::from_millis(10), Duration::from_secs(4));
+    let mut health = Health::new(None);
+    assert_eq!(health.after(None, short), None);
+    assert_eq!(health.after(failed(), long), Some(Input::StorageChanged { trouble: failed() }));
+    assert_eq!(health.pause(), Some(Duration::from_secs(1)));
+    assert_eq!(health.after(failed(), short), None, "once");
+    let failed = || Some("read-only file system".to_owned());
+    assert_eq!(health.after(failed(), short), Some(Input::StorageChanged { trouble: failed() }));
+    assert_eq!(health.after(failed(), long), Some(Input::StorageChanged { trouble: failed() }));
+    assert_eq!(health.pause(), Some(Duration::from_secs(2)));
+    assert_eq!(health.after(None, short), Some(Input::StorageChanged { trouble: None }));
+    assert_eq!(health.pause(), None);
+    assert_eq!(health.after(None, long), Some(Input::StorageChanged { trouble: None }), "stuck and complete");
+}
+
+/// Writes take some seconds and then fail.
+struct SlowAndFull;
+
+impl Disk for SlowAndFull {
+    fn found(&self) -> (Memory, Option<Epoch>) {
+        (Memory::default(), Some(Epoch(64)))
+    }
+
+    fn next_write(&self) -> (Duration, Result<(), String>) {
+        (Duration::from_secs(3), Err("no space left on device".to_owned()))
+    }
+
+    fn written(&self, _: Option<Epoch>, _: Option<&Memory>) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stalls_and_then_fails_stays_in_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::simulated(BootTime::from_millis(1_000_000), 1_800_000_000);
+    let node =
+        Node::start_on(folder.path(), clock, settings(Duration::from_secs(3)), Some(Arc::new(SlowAndFull)));
+    let set = Input::MaintenanceSet {
+        reason: "something to remember".into(),
+        by: "test".into(),
+        until_unix: u64::MAX,
+    };
+    node.handles.operators.ask(set).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.recorded(EventCode::StorageRestored), None, "{:?}", node.codes());
+    let events = node.events.lock().unwrap();
+    let causes =
+        events.iter().filter(|event| event.code == EventCode::StorageDegraded).map(|event| &*event.cause);
+    assert_eq!(
+        causes.take(2).collect::<Vec<_>>(),
+        ["a write to the data directory does not come to an end", "no space left on device"]
+    );
+}
+
+#[tokio::test]
+async fn a_forced_change_of_the_mode_is_remembered_before_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.json");
+    let memory =
+        Memory { paired_with: Some(identity(2)), peer_role: Some(Role::Secondary), ..Memory::default() };
+    memory_file::save(&path, &memory).unwrap();
+    let node = Node::start(folder.path(), Clock::real(), settings(LIMIT));
+    let request = failover_core::RequestId("swap".into());
+    let force = Input::ModeRequested { request, mode: Mode::Secondary, force: true };
+    node.handles.operators.ask(force).await.unwrap();
+    assert_eq!(node.ends().await, RunEnd::ChangeMode(Mode::Secondary));
+    let memory_file::Loaded::Known(kept) = memory_file::load(&path).unwrap() else { panic!("no memory") };
+    assert_eq!((kept.paired_with, kept.peer_role), (Some(identity(2)), None));
 }
 
 #[tokio::test]

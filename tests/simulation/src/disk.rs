@@ -23,10 +23,11 @@ impl Disk for HostDisk {
         (host.memory.clone(), host.reserved_up_to)
     }
 
-    fn next_write(&self) -> Result<Duration, String> {
-        self.shared.lock().hosts[self.node]
-            .write_takes
-            .ok_or_else(|| "reserving epochs: no space left on device".to_owned())
+    fn next_write(&self) -> (Duration, Result<(), String>) {
+        match self.shared.lock().hosts[self.node].write_takes {
+            Some(takes) => (takes, Ok(())),
+            None => (Duration::ZERO, Err("reserving epochs: no space left on device".to_owned())),
+        }
     }
 
     fn written(&self, reserved_up_to: Option<Epoch>, memory: Option<&Memory>) {
