@@ -29,6 +29,10 @@ pub struct Checks {
     pub activity: Vec<Activity>,
     /// When the network last was in the way of anything; `None`: never yet.
     pub last_in_the_way: Option<Duration>,
+    /// When the network last failed.
+    pub last_network_fault: Duration,
+    /// `on_unproved = "hold"`.
+    pub holds: bool,
     /// How long after a fault of the network both nodes may become active because of it.
     pub grace: Duration,
     /// Overlaps that a fault of the network explains.

@@ -9,6 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::world::Shared;
 
+/// Whether anything comes through the cable; if not, the task is woken when it does.
+fn comes_through(shared: &Shared, cable: usize, cx: &Context<'_>) -> bool {
+    shared.lock().cables.passes(cable, cx.waker())
+}
+
 /// Whether the process goes on; if not, the task is woken when it does.
 fn goes_on(shared: &Shared, node: usize, cx: &Context<'_>) -> bool {
     let mut world = shared.lock();
@@ -51,12 +56,13 @@ pub struct Gate<IO> {
     inner: IO,
     shared: Shared,
     node: usize,
+    cable: usize,
 }
 
 impl<IO> Gate<IO> {
-    /// `inner` stands still whenever the node does.
-    pub fn new(shared: &Shared, node: usize, inner: IO) -> Self {
-        Self { inner, shared: shared.clone(), node }
+    /// `inner` stands still whenever the node does, and while its cable is cut.
+    pub fn new(shared: &Shared, node: usize, cable: usize, inner: IO) -> Self {
+        Self { inner, shared: shared.clone(), node, cable }
     }
 }
 
@@ -67,7 +73,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         passes(&self.shared)?;
-        if goes_on(&self.shared, self.node, cx) {
+        if goes_on(&self.shared, self.node, cx) && comes_through(&self.shared, self.cable, cx) {
             Pin::new(&mut self.inner).poll_read(cx, buffer)
         } else {
             Poll::Pending
@@ -78,7 +84,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Gate<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         passes(&self.shared)?;
-        if goes_on(&self.shared, self.node, cx) {
+        if goes_on(&self.shared, self.node, cx) && comes_through(&self.shared, self.cable, cx) {
             Pin::new(&mut self.inner).poll_write(cx, bytes)
         } else {
             Poll::Pending

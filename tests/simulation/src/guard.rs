@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::network;
+use crate::freeze::Gate;
+use crate::network::Listeners;
 use crate::world::{NAMES, Secret, Shared, now};
 
 /// What the supervisor tells its guard.
@@ -177,7 +178,7 @@ pub async fn reap(shared: &Shared, node: usize) {
 ///
 /// Never: the signature is turmoil's.
 pub async fn alone(shared: Shared, node: usize, shows_for: Duration) -> turmoil::Result {
-    let listener = network::listen().await?;
+    let listener = Listeners::open().await?;
     shared.lock().kill_plugins(now(), node);
     reap(&shared, node).await;
     let secret = shared.lock().hosts[node].secret.take();
@@ -188,7 +189,8 @@ pub async fn alone(shared: Shared, node: usize, shows_for: Duration) -> turmoil:
     shared.note(node, &format!("  the guard shows the tombstone of epoch {}", secret.epoch));
     let _ = timeout(shows_for, async {
         loop {
-            let Ok((mut stream, _)) = listener.accept().await else { continue };
+            let Ok((stream, _, cable)) = listener.accept().await else { continue };
+            let mut stream = Gate::new(&shared, node, cable, stream);
             let _detached = tokio::spawn(async move {
                 let mut bytes = TOMBSTONE_MAGIC.to_vec();
                 bytes.extend(secret.epoch.0.to_be_bytes());

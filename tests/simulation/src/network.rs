@@ -8,8 +8,8 @@ use turmoil::net::{TcpListener, TcpStream};
 use crate::freeze::Gate;
 use crate::world::Shared;
 
-/// The port of every node.
-pub const PORT: u16 = 5001;
+/// The ports of every node. A cable between the two is known by its port: a simulated host has one address.
+pub const PORTS: [u16; 2] = [5001, 5002];
 
 /// A node's way out.
 #[derive(Clone, Debug)]
@@ -38,18 +38,23 @@ impl heartbeat_client::Network for SimNetwork {
             let peer = &world.hosts[1 - self.node];
             (world.cut != [false; 2], peer.phase == crate::world::Phase::Off && peer.ended.is_none())
         };
-        if cut || off {
+        let cable = cable(address.port());
+        if cut || off || self.shared.lock().cables.cut(cable) {
             drop(connected);
             return std::future::pending().await;
         }
-        Ok(Gate::new(&self.shared, self.node, connected?))
+        Ok(Gate::new(&self.shared, self.node, cable, connected?))
     }
+}
+
+fn cable(port: u16) -> usize {
+    usize::from(port == PORTS[1])
 }
 
 /// A node's way in.
 pub struct SimListener {
-    /// The port.
-    pub inner: TcpListener,
+    /// The ports.
+    pub inner: Listeners,
     /// The world.
     pub shared: Shared,
     /// Whose.
@@ -60,16 +65,40 @@ impl heartbeat_server::Accept for SimListener {
     type Io = Gate<TcpStream>;
 
     async fn accept(&self) -> io::Result<(Gate<TcpStream>, SocketAddr)> {
-        let (stream, peer) = self.inner.accept().await?;
-        Ok((Gate::new(&self.shared, self.node, stream), peer))
+        let (stream, peer, cable) = self.inner.accept().await?;
+        Ok((Gate::new(&self.shared, self.node, cable, stream), peer))
     }
 }
 
-/// Opens the node's port.
-///
-/// # Errors
-///
-/// When it is open already.
-pub async fn listen() -> io::Result<TcpListener> {
-    TcpListener::bind(("0.0.0.0", PORT)).await
+/// The node's open ports.
+pub struct Listeners([TcpListener; 2]);
+
+impl Listeners {
+    /// Opens them.
+    ///
+    /// # Errors
+    ///
+    /// When one is open already.
+    pub async fn open() -> io::Result<Self> {
+        let [first, second] = PORTS;
+        Ok(Self([
+            TcpListener::bind(("0.0.0.0", first)).await?,
+            TcpListener::bind(("0.0.0.0", second)).await?,
+        ]))
+    }
+
+    /// The next connection, who made it and over which cable. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// As a socket has them.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, usize)> {
+        let [first, second] = &self.0;
+        // Biased, that each replay is like the first.
+        tokio::select! {
+            biased;
+            accepted = first.accept() => accepted.map(|(stream, peer)| (stream, peer, 0)),
+            accepted = second.accept() => accepted.map(|(stream, peer)| (stream, peer, 1)),
+        }
+    }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::disk::HostDisk;
 use crate::freeze::Freezable;
-use crate::network::{self, SimListener, SimNetwork};
+use crate::network::{Listeners, SimListener, SimNetwork};
 use crate::supervisor::Supervisor;
 use crate::world::{ALPHA, BETA, NAMES, Phase, Shared, now};
 use crate::{guard, settings};
@@ -32,6 +32,7 @@ struct Credentials {
     own: [OwnIdentity; 2],
     store: PkiStore,
     keys: Arc<PairKeys>,
+    wrong_keys: Arc<PairKeys>,
 }
 
 fn credentials() -> &'static Credentials {
@@ -45,8 +46,9 @@ fn credentials() -> &'static Credentials {
         });
         // The clients accept every certificate, so that the store's files are never read.
         let store = PkiStore::open(&folder.path().join(NAMES[BETA])).expect("a store");
-        let keys = PairKeys { current: PairKey::parse(settings::KEY).expect("the key"), previous: None };
-        Credentials { own, store, keys: Arc::new(keys) }
+        let keys =
+            |text| Arc::new(PairKeys { current: PairKey::parse(text).expect("a key"), previous: None });
+        Credentials { own, store, keys: keys(settings::KEY), wrong_keys: keys(settings::WRONG_KEY) }
     })
 }
 
@@ -101,6 +103,7 @@ async fn manager(shared: Shared, node: usize, loaded: Arc<Loaded>) -> turmoil::R
         host.secret = None;
         host.ended = None;
         host.stopping = false;
+        host.begun = now();
         host.recorded = None;
         host.stop = CancellationToken::new();
         (host.runs, host.rules)
@@ -168,12 +171,13 @@ async fn link(
     rest: &CancellationToken,
 ) -> Result<Vec<tokio::task::JoinHandle<()>>, std::io::Error> {
     let made = credentials();
+    let keys = if shared.lock().hosts[node].wrong_key { &made.wrong_keys } else { &made.keys };
     let redundancy = &loaded.settings.redundancy;
-    let listener = SimListener { inner: network::listen().await?, shared: shared.clone(), node };
+    let listener = SimListener { inner: Listeners::open().await?, shared: shared.clone(), node };
     let (server, _) = heartbeat_server::build(heartbeat_server::Options {
         listener,
         acceptor: Acceptor::new(&made.own[node]),
-        keys: Arc::clone(&made.keys),
+        keys: Arc::clone(keys),
         pair: redundancy.pair.clone(),
         channel_bound: true,
         link: handles.link.clone(),
@@ -186,7 +190,7 @@ async fn link(
             addresses: redundancy.secondary.address.clone().expect("a secondary has one"),
             connector: Connector::new(TrustMode::All, made.store.clone(), clock.clone()),
             trusts_all: true,
-            keys: Arc::clone(&made.keys),
+            keys: Arc::clone(keys),
             pair: redundancy.pair.clone(),
             channel_bound: true,
             interval: redundancy.secondary.interval,

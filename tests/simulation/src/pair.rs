@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::{Memory, Rules, State};
+use failover_core::{Memory, OnUnproved, Rules, State};
 use turmoil::Sim;
 
 use crate::world::{ALPHA, BETA, NAMES, Phase, Shared, World};
@@ -91,6 +91,7 @@ impl Pair {
         }
         // From a fault to a takeover because of it: a silence, or a whole start-up wait, and what is under way.
         shared.lock().checks.grace = chosen.silence() + chosen.longest_wait() + Duration::from_millis(500);
+        shared.lock().checks.holds = chosen.on_unproved == OnUnproved::Hold;
         Self { sim, shared, chosen, plan: String::new(), latency: terms.latency, seed, requests: 0 }
     }
 
@@ -146,6 +147,9 @@ impl Pair {
                 if world.hosts[host].phase == Phase::Manager && world.hosts[host].ended.is_some() {
                     taken_down.push(host);
                 }
+            }
+            if world.network_fails() {
+                world.checks.last_network_fault = now;
             }
             if world.in_the_way() {
                 world.checks.last_in_the_way = Some(now);
@@ -366,8 +370,15 @@ impl Pair {
         self.reject(false);
         self.lag(None);
         self.cut([false; 2]);
+        self.mend_cables();
         if self.shared.lock().held {
             self.release();
+        }
+        for host in [ALPHA, BETA] {
+            if self.shared.lock().hosts[host].wrong_key {
+                self.kill(host);
+                self.shared.lock().hosts[host].wrong_key = false;
+            }
         }
         for host in [ALPHA, BETA] {
             self.freeze(host, false);

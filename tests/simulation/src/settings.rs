@@ -7,11 +7,13 @@ use std::time::Duration;
 use failover_core::{FailbackMode, OnUnproved};
 use service_kit::settings::{LoadOptions, Loaded, load};
 
-use crate::network::PORT;
-use crate::world::{BETA, NAMES};
+use crate::network::PORTS;
+use crate::world::{ALPHA, BETA, NAMES};
 
 /// The pair's key. Generated once; it protects nothing.
 pub const KEY: &str = "odk1_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+/// Another one, for the node that was given a wrong key.
+pub const WRONG_KEY: &str = "odk1_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8";
 
 /// What a life goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Chosen {
     pub on_unproved: OnUnproved,
     /// `redundancy.allow_overlap`.
     pub allow_overlap: bool,
+    /// Two addresses in `redundancy.secondary.address`, over two cables.
+    pub two_paths: bool,
     /// `redundancy.primary.startup_wait`.
     pub primary_wait: Option<Duration>,
     /// `redundancy.secondary.startup_wait`.
@@ -56,6 +60,7 @@ impl Default for Chosen {
             takeover_confirm: None,
             on_unproved: OnUnproved::Hold,
             allow_overlap: false,
+            two_paths: false,
             primary_wait: None,
             secondary_wait: Duration::from_millis(1500),
             failback: FailbackMode::Automatic,
@@ -112,10 +117,12 @@ impl Chosen {
         );
         let _ = write!(
             text,
-            "[redundancy.primary]\ntimeout = {}\n{}[redundancy.secondary]\naddress = \"https://alpha:{PORT}\"\n\
+            "[redundancy.primary]\ntimeout = {}\n{}[redundancy.secondary]\naddress = {:?}\n\
              trust = \"all\"\ninterval = {}\nstartup_wait = {}\non_unproved = \"{}\"\n",
             ms(self.timeout),
             self.primary_wait.map_or_else(String::new, |wait| format!("startup_wait = {}\n", ms(wait))),
+            &PORTS.map(|port| format!("https://{}:{port}", NAMES[ALPHA]))
+                [..if self.two_paths { 2 } else { 1 }],
             ms(self.interval),
             ms(self.secondary_wait),
             if self.on_unproved == OnUnproved::Hold { "hold" } else { "take_over" }

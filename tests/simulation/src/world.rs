@@ -60,6 +60,12 @@ pub struct Host {
     pub phase: Phase,
     /// How often its process was started.
     pub runs: u32,
+    /// When the process of now was started.
+    pub begun: Duration,
+    /// It was given a key that is not the pair's.
+    pub wrong_key: bool,
+    /// A person took the duty that it has.
+    pub by_hand: bool,
     /// The process stands still; its guard does not.
     pub frozen: bool,
     /// The same, for the process's clock.
@@ -123,6 +129,9 @@ impl Host {
         Self {
             phase: Phase::Off,
             runs: 0,
+            begun: Duration::ZERO,
+            wrong_key: false,
+            by_hand: false,
             frozen: false,
             still: watch::Sender::new(false),
             waiting: Vec::new(),
@@ -167,6 +176,52 @@ impl Host {
     }
 }
 
+/// The two cables of a pair with two addresses. One that is cut gives no sign: what is sent waits, as TCP has it.
+#[derive(Debug, Default)]
+pub struct Cables {
+    cut: [bool; 2],
+    /// When both were whole again.
+    whole_since: Duration,
+    waiting: Vec<Waker>,
+}
+
+impl Cables {
+    /// Whether this one is cut.
+    #[must_use]
+    pub const fn cut(&self, cable: usize) -> bool {
+        self.cut[cable]
+    }
+
+    /// Whether something comes through; if not, `waker` is woken when it does.
+    pub fn passes(&mut self, cable: usize, waker: &Waker) -> bool {
+        if self.cut[cable] {
+            self.waiting.push(waker.clone());
+        }
+        !self.cut[cable]
+    }
+
+    /// Since when both are whole; `None`: one is cut.
+    #[must_use]
+    pub fn whole_since(&self) -> Option<Duration> {
+        (self.cut == [false; 2]).then_some(self.whole_since)
+    }
+
+    /// Cuts one.
+    pub const fn sever(&mut self, cable: usize) {
+        self.cut[cable] = true;
+    }
+
+    /// Mends both; `false`: both were whole.
+    pub fn mend(&mut self, now: Duration) -> bool {
+        let cut = std::mem::take(&mut self.cut) != [false; 2];
+        if cut {
+            self.whole_since = now;
+            self.waiting.drain(..).for_each(Waker::wake);
+        }
+        cut
+    }
+}
+
 /// Everything, shared by the test and the hosts.
 #[derive(Debug)]
 pub struct World {
@@ -176,6 +231,8 @@ pub struct World {
     pub cut: [bool; 2],
     /// Everything under way is held back.
     pub held: bool,
+    /// Two cables, of which a pair may use one.
+    pub cables: Cables,
     /// A firewall resets and refuses every connection.
     pub rejecting: bool,
     /// Messages take longer than the guarantees allow for.
@@ -197,6 +254,7 @@ impl Default for Shared {
             hosts,
             cut: [false; 2],
             held: false,
+            cables: Cables::default(),
             rejecting: false,
             lagging: false,
             log: Vec::new(),
@@ -276,6 +334,7 @@ impl World {
     /// I5: in maintenance a node takes the duty only when a person tells it to, or when it had it before.
     fn taking_over(&mut self, at: Duration, node: usize, event: &Event) {
         let by_hand = event.request.as_ref().is_some_and(|request| request.0.starts_with(BY_HAND));
+        self.hosts[node].by_hand = by_hand;
         if self.hosts[node].in_maintenance() && !by_hand && !self.checks.ran_before(node) {
             self.checks.break_rule(
                 at,
@@ -307,9 +366,26 @@ impl World {
         }
         self.hosts[node].plugins = Some(Plugins { epoch, since: at, gone_at: None, dying: false });
         self.checks.epoch_used(at, node, epoch);
+        self.beside_a_stranger(at, node);
         let other = self.hosts[1 - node].plugins.is_some();
         let in_the_way = self.in_the_way();
         self.checks.begun(at, node, epoch, other, in_the_way);
+    }
+
+    /// I12: with `on_unproved = "hold"` the secondary never starts beside a living peer that answers with a wrong key and
+    /// has had its time to.
+    fn beside_a_stranger(&mut self, at: Duration, node: usize) {
+        let [alpha, beta] = &self.hosts;
+        let answers = alpha.phase == Phase::Manager
+            && !alpha.frozen
+            && alpha.plugins.is_some()
+            && at > alpha.begun + self.checks.grace;
+        let holds = node == BETA && self.checks.holds && !beta.by_hand;
+        let reached = !self.network_fails() && self.checks.last_network_fault + self.checks.grace < at;
+        if holds && answers && reached && self.strangers() {
+            self.checks
+                .break_rule(at, "I12: beta starts beside alpha, which answers with a wrong key".to_owned());
+        }
     }
 
     /// The plugins go on under another epoch.
@@ -349,10 +425,22 @@ impl World {
         }
     }
 
+    /// Whether the two have different keys: then they are no pair, and nothing can keep both from running their plugins.
+    #[must_use]
+    pub const fn strangers(&self) -> bool {
+        self.hosts[ALPHA].wrong_key != self.hosts[BETA].wrong_key
+    }
+
     /// Whether the network is in the way of anything.
     #[must_use]
-    pub fn in_the_way(&self) -> bool {
+    pub fn network_fails(&self) -> bool {
         self.cut != [false; 2] || self.held || self.rejecting || self.lagging
+    }
+
+    /// Whether anything keeps the two from hearing each other.
+    #[must_use]
+    pub fn in_the_way(&self) -> bool {
+        self.network_fails() || self.strangers()
     }
 
     /// Lets a process go on, or not.

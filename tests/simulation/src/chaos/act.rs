@@ -97,6 +97,24 @@ pub(super) fn act(pair: &mut Pair, deed: Deed) {
         }
         Deed::Lag(most) => pair.lag(Some(ms(most))),
         Deed::MendNetwork => mend_network(pair),
+        Deed::Sever(cable) => sever(pair, cable),
+        Deed::MendCables => pair.mend_cables(),
+        Deed::WrongKey(host) => {
+            pair.kill(host);
+            pair.run_for(ms(1));
+            pair.note(host, "* a wrong key is put in");
+            pair.shared.lock().hosts[host].wrong_key = true;
+            pair.boot(host);
+        }
+    }
+}
+
+/// One cable at a time, and the next only when both sessions had the time to come back: more is a fault of the network.
+fn sever(pair: &mut Pair, cable: usize) {
+    let back = pair.chosen.silence() * 2 + Duration::from_secs(2);
+    let whole = pair.shared.lock().cables.whole_since();
+    if whole.is_some_and(|since| since.is_zero() || since + back < pair.now()) {
+        pair.sever(cable);
     }
 }
 
@@ -192,7 +210,7 @@ fn die_unheard(pair: &mut Pair, held: Duration, late: Duration) {
     mend_network(pair);
     thaw(pair);
     let patience = pair.chosen.longest_wait() + silence * 2;
-    let calm = |world: &World| settled(world) && world.hosts.iter().all(is_sound);
+    let calm = |world: &World| settled(world) && !world.strangers() && world.hosts.iter().all(is_sound);
     if !pair.waited(patience, calm) {
         return;
     }

@@ -1,9 +1,10 @@
-//! What may happen in a life, and how it is drawn. A new kind of deed is a variant here, a line in [`draw`] and an arm in
-//! `act.rs`; what it breaks, `Pair::mend` has to mend. Two network paths (a cable that is cut while the other holds) and
-//! a change of mode at run time belong here as soon as nodes have them.
+//! What may happen in a life, and how it is drawn. A new kind of deed is a variant here, a line in what draws it and an arm
+//! in `act.rs`; what it breaks, `Pair::mend` has to mend. A kind that comes later is drawn by [`draw_later`], so that the
+//! scenes of every seed stay what they were. A change of mode at run time is not among them yet.
 
 use failover_core::State;
 
+use super::plan::Weather;
 use crate::Dice;
 use crate::world::{ALPHA, BETA};
 
@@ -131,6 +132,12 @@ pub enum Deed {
     Lag(u64),
     /// The network works.
     MendNetwork,
+    /// One of two cables is cut.
+    Sever(usize),
+    /// Both are whole.
+    MendCables,
+    /// `kill -9` and at once a new start with a key that is not the pair's.
+    WrongKey(usize),
 }
 
 fn node(dice: &mut Dice) -> usize {
@@ -203,6 +210,23 @@ pub(super) fn draw_fair(dice: &mut Dice, silence: u64) -> Deed {
         }
         _ => Deed::SlowStops(node(dice), dice.within(5, 3000)),
     }
+}
+
+/// What comes among the other scenes: cables, for a pair with two, and wrong keys. One cable at a time is fair weather.
+pub(super) fn draw_later(dice: &mut Dice, weather: Weather, two_paths: bool) -> Vec<Deed> {
+    let mut deeds = Vec::new();
+    if two_paths {
+        for _ in 0..dice.within(1, 4) {
+            deeds.push(Deed::Sever(usize::from(dice.chance(50))));
+            if dice.chance(60) {
+                deeds.push(Deed::MendCables);
+            }
+        }
+    }
+    if weather == Weather::Foul && dice.chance(30) {
+        deeds.push(Deed::WrongKey(node(dice)));
+    }
+    deeds
 }
 
 /// Any deed.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::deed::{Deed, draw_fair, draw_foul};
+use super::deed::{Deed, draw_fair, draw_foul, draw_later};
 use super::settings;
 use crate::pair::Terms;
 use crate::world::{ALPHA, BETA};
@@ -74,7 +74,7 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let dice = &mut Dice::of(seed, "weather");
         let weather = if dice.chance(40) { Weather::Fair } else { Weather::Foul };
-        let (chosen, refused) = settings::settings(&mut Dice::of(seed, "settings"));
+        let (mut chosen, refused) = settings::settings(&mut Dice::of(seed, "settings"));
         let terms = settings::terms(&mut Dice::of(seed, "terms"), &chosen);
         let dice = &mut Dice::of(seed, "paces");
         let mut pace = || Pace {
@@ -88,8 +88,14 @@ impl Plan {
         let first = dice.chance(30).then(|| (dice.pick(&[ALPHA, BETA]), ms(dice.within(0, 800))));
         let silence = u64::try_from(chosen.silence().as_millis()).unwrap();
         let many = dice.within(3, 9);
-        let scenes = (0..many).map(|_| scene(dice, weather, silence)).collect();
+        let mut scenes: Vec<_> = (0..many).map(|_| scene(dice, weather, silence)).collect();
         let survivors = dice.chance(30);
+        let dice = &mut Dice::of(seed, "later");
+        chosen.two_paths = dice.chance(35);
+        for deed in draw_later(dice, weather, chosen.two_paths) {
+            let place = usize::try_from(dice.within(0, 1 + scenes.len() as u64)).unwrap();
+            scenes.insert(place, Scene { deed, then: pause(dice, silence) });
+        }
         Self { seed, weather, chosen, refused, terms, paces, first, scenes, survivors }
     }
 
@@ -115,11 +121,15 @@ fn scene(dice: &mut Dice, weather: Weather, silence: u64) -> Scene {
         Weather::Fair => draw_fair(dice, silence),
         Weather::Foul => draw_foul(dice, silence),
     };
+    Scene { deed, then: pause(dice, silence) }
+}
+
+fn pause(dice: &mut Dice, silence: u64) -> Duration {
     let then = match dice.within(0, 10) {
         0..5 => dice.within(1, silence / 3 + 2),
         5..9 => dice.within(silence / 3, silence * 2),
         _ => dice.within(0, 10),
     };
     // Long timings are for long silences, not for long lives.
-    Scene { deed, then: ms(then.min(8000)) }
+    ms(then.min(8000))
 }

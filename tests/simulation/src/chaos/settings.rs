@@ -51,6 +51,8 @@ fn draft(dice: &mut Dice) -> Chosen {
         takeover_confirm: dice.chance(20).then(|| ms(dice.within(50, 800))),
         on_unproved: if dice.chance(25) { OnUnproved::TakeOver } else { OnUnproved::Hold },
         allow_overlap: dice.chance(10),
+        // Drawn apart, see `draw_later`.
+        two_paths: false,
         primary_wait: dice.chance(40).then(|| ms(dice.within(100, 2 * scale))),
         secondary_wait: ms(dice.within(100, 1000 + 2 * scale)),
         failback: dice.pick(&[FailbackMode::Automatic, FailbackMode::Automatic, FailbackMode::Manual]),

@@ -29,6 +29,21 @@ impl Pair {
         }
     }
 
+    /// One of two cables is cut, and gives no sign of it.
+    pub fn sever(&mut self, cable: usize) {
+        self.note(ALPHA, &format!("* cable {} is cut", cable + 1));
+        self.shared.lock().cables.sever(cable);
+    }
+
+    /// Both cables are whole.
+    pub fn mend_cables(&mut self) {
+        let now = self.now();
+        let mended = self.shared.lock().cables.mend(now);
+        if mended {
+            self.note(ALPHA, "* both cables are whole");
+        }
+    }
+
     /// Holds every message back.
     pub fn hold(&mut self) {
         self.note(ALPHA, "* messages are held back");

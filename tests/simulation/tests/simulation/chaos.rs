@@ -45,6 +45,7 @@ fn the_plans_are_as_wide_as_the_settings() {
         ("allow_overlap", share(|plan| plan.chosen.allow_overlap)),
         ("primary_wait", share(|plan| plan.chosen.primary_wait.is_some())),
         ("fine steps", share(|plan| plan.terms.tick.as_millis() == 1)),
+        ("two paths", share(|plan| plan.chosen.two_paths)),
         ("long timings", share(|plan| plan.chosen.interval.as_millis() >= 1000)),
     ];
     for (what, share) in shares {
@@ -55,7 +56,7 @@ fn the_plans_are_as_wide_as_the_settings() {
         .flat_map(|plan| &plan.scenes)
         .map(|scene| format!("{:?}", scene.deed).split(['(', ' ']).next().unwrap_or_default().to_owned())
         .collect();
-    assert_eq!(kinds.len(), 29, "{kinds:?}");
+    assert_eq!(kinds.len(), 32, "{kinds:?}");
 }
 
 fn is_caught(name: &str, rules: Rules) {
