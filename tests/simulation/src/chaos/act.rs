@@ -99,9 +99,9 @@ pub(super) fn act(pair: &mut Pair, deed: Deed) {
         Deed::MendNetwork => mend_network(pair),
         Deed::Sever(cable) => sever(pair, cable),
         Deed::MendCables => pair.mend_cables(),
-        Deed::WrongKey(host) => {
+        Deed::WrongKey(host, later) => {
             pair.kill(host);
-            pair.run_for(ms(1));
+            pair.run_for(ms(later));
             pair.note(host, "* a wrong key is put in");
             pair.shared.lock().hosts[host].wrong_key = true;
             pair.boot(host);

@@ -136,8 +136,8 @@ pub enum Deed {
     Sever(usize),
     /// Both are whole.
     MendCables,
-    /// `kill -9` and at once a new start with a key that is not the pair's.
-    WrongKey(usize),
+    /// `kill -9`, and so much later a new start with a key that is not the pair's.
+    WrongKey(usize, u64),
 }
 
 fn node(dice: &mut Dice) -> usize {
@@ -212,19 +212,25 @@ pub(super) fn draw_fair(dice: &mut Dice, silence: u64) -> Deed {
     }
 }
 
-/// What comes among the other scenes: cables, for a pair with two, and wrong keys. One cable at a time is fair weather.
-pub(super) fn draw_later(dice: &mut Dice, weather: Weather, two_paths: bool) -> Vec<Deed> {
+/// What comes among the other scenes, in rows that stay together: cables, for a pair with two, and wrong keys. One cable at a time is fair weather.
+pub(super) fn draw_later(dice: &mut Dice, weather: Weather, silence: u64, two_paths: bool) -> Vec<Vec<Deed>> {
     let mut deeds = Vec::new();
     if two_paths {
         for _ in 0..dice.within(1, 4) {
-            deeds.push(Deed::Sever(usize::from(dice.chance(50))));
+            deeds.push(vec![Deed::Sever(usize::from(dice.chance(50)))]);
             if dice.chance(60) {
-                deeds.push(Deed::MendCables);
+                deeds.push(vec![Deed::MendCables]);
             }
         }
     }
     if weather == Weather::Foul && dice.chance(30) {
-        deeds.push(Deed::WrongKey(node(dice)));
+        let wrong = Deed::WrongKey(node(dice), dice.within(1, 2 * silence));
+        // Held back by maintenance, a proof of death may outlive the death.
+        deeds.push(if dice.chance(40) {
+            vec![Deed::Maintenance(node(dice), dice.within(5, 20)), wrong, Deed::MaintenanceOff(BETA)]
+        } else {
+            vec![wrong]
+        });
     }
     deeds
 }

@@ -92,9 +92,11 @@ impl Plan {
         let survivors = dice.chance(30);
         let dice = &mut Dice::of(seed, "later");
         chosen.two_paths = dice.chance(35);
-        for deed in draw_later(dice, weather, chosen.two_paths) {
+        for row in draw_later(dice, weather, silence, chosen.two_paths) {
             let place = usize::try_from(dice.within(0, 1 + scenes.len() as u64)).unwrap();
-            scenes.insert(place, Scene { deed, then: pause(dice, silence) });
+            for (more, deed) in row.into_iter().enumerate() {
+                scenes.insert(place + more, Scene { deed, then: pause(dice, silence) });
+            }
         }
         Self { seed, weather, chosen, refused, terms, paces, first, scenes, survivors }
     }
