@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::Fingerprint;
+use crate::certificate::CertificateFacts;
 use crate::rejected::Kept;
 
 /// One certificate, or one revocation list, in DER.
@@ -118,6 +119,13 @@ impl fmt::Debug for SystemRoots {
 }
 
 impl Bundle {
+    /// Trusts these: each one itself, and the authorities among them with everything they have signed.
+    pub fn trust(&mut self, certificates: Vec<Der>) {
+        let is_authority = |der: &&Der| CertificateFacts::read(der).is_ok_and(|facts| facts.is_authority);
+        self.issuers = certificates.iter().filter(is_authority).cloned().collect();
+        self.pinned = certificates;
+    }
+
     /// The bundle before the first one: nobody is trusted, for this reason.
     #[must_use]
     pub fn unusable(why: impl Into<String>) -> Self {

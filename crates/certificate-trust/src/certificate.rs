@@ -112,7 +112,19 @@ impl CertificateFacts {
     /// The time of validity as one text for people: two RFC 3339 times.
     #[must_use]
     pub fn validity_text(&self) -> String {
-        format!("{} to {}", rfc3339(self.not_before), rfc3339(self.not_after))
+        format!("{} to {}", self.not_before_text(), self.not_after_text())
+    }
+
+    /// From when it is valid, as RFC 3339.
+    #[must_use]
+    pub fn not_before_text(&self) -> String {
+        rfc3339(self.not_before)
+    }
+
+    /// Until when it is valid, as RFC 3339.
+    #[must_use]
+    pub fn not_after_text(&self) -> String {
+        rfc3339(self.not_after)
     }
 }
 

@@ -29,7 +29,6 @@ use service_kit::with_causes;
 use crate::bundle::{
     Bundle, BundleReceiver, BundleSender, Der, Later, OwnPair, SystemRoots, TrustKeeper, Unknown,
 };
-use crate::certificate::CertificateFacts;
 use crate::identity::OwnIdentity;
 use crate::pki::{PkiStore, list, read_certificates};
 use crate::rejected::{self, Kept};
@@ -94,6 +93,17 @@ impl TrustFolders {
             state: Mutex::default(),
             turns: Arc::new(Semaphore::new(FILE_THREADS)),
         }))
+    }
+
+    /// What the folders of a node say now, for whoever looks once and changes nothing.
+    ///
+    /// Reads files: not for an async thread.
+    #[must_use]
+    pub fn read_once(root: &Path, system: Option<SystemStore>) -> Bundle {
+        let folders = Self::new(PkiStore::at(root), None, system);
+        let _first = folders.look();
+        let bundle = folders.0.published.borrow();
+        Bundle::clone(&bundle)
     }
 
     /// The bundles, from the newest on.
@@ -170,11 +180,9 @@ impl TrustFolders {
         let store = &self.0.store;
         let mut bundle = Bundle::default();
         match read_folder(&store.trusted(), &mut bundle.problems) {
-            Ok(certificates) => bundle.pinned = certificates,
+            Ok(certificates) => bundle.trust(certificates),
             Err(why) => bundle.unusable = Some(format!("the trusted certificates cannot be read: {why}")),
         }
-        let is_authority = |der: &&Der| CertificateFacts::read(der).is_ok_and(|facts| facts.is_authority);
-        bundle.issuers = bundle.pinned.iter().filter(is_authority).cloned().collect();
         match read_folder(&store.issuers(), &mut bundle.problems) {
             Ok(certificates) => bundle.intermediates = certificates,
             Err(why) => bundle.problems.push(why),

@@ -62,7 +62,7 @@ pub use folders::{TrustFolders, parse_crls};
 pub use identity::{IdentityError, OwnIdentity};
 pub use key::{KeyError, KeyOrigin, KeyProblem, KeySlot, KeySources, PairKey, PairKeys, write_key_file};
 pub use manage::{Action, Change, CrlEntry, Entry, Exported, ImportAs, Listing, ManageError, Moved, Place};
-pub use pki::{PkiError, PkiStore};
+pub use pki::{PkiError, PkiStore, certificates_in};
 pub use provider::{install_crypto_provider, warm_up};
 pub use refusal::{Refusal, WrongUsage};
 pub use rejected::Kept;

@@ -20,6 +20,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 
+use crate::bundle::Der;
 use crate::certificate::{CertificateFacts, InvalidCertificate};
 use crate::files;
 
@@ -52,12 +53,17 @@ pub struct PkiStore {
 }
 
 impl PkiStore {
+    /// The folders where they are, for whoever only reads.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     /// Makes the folders that are missing: `own` for the process alone, the others also readable by its group.
     ///
     /// # Errors
     /// When a folder can be neither found nor made.
     pub fn open(root: &Path) -> Result<Self, PkiError> {
-        let store = Self { root: root.to_owned() };
+        let store = Self::at(root);
         let shared =
             ["trusted/certs", "trusted/crl", "issuers/certs", "issuers/crl", "rejected", "distrusted"];
         make_folder(root, 0o750)?;
@@ -120,6 +126,15 @@ pub(crate) enum FileProblem {
 /// All certificates of a file, PEM or DER, each checked to be one. Takes any bytes.
 pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileProblem> {
     parse_certificates(&files::read_bounded(path, MAX_FILE)?)
+}
+
+/// All certificates in these bytes, PEM or DER, in their order, each checked to be one. Takes any bytes, never panics.
+///
+/// # Errors
+/// Says in words what is wrong.
+pub fn certificates_in(bytes: &[u8]) -> Result<Vec<Der>, String> {
+    let found = parse_certificates(bytes).map_err(|problem| problem.to_string())?;
+    Ok(found.iter().map(|der| der.to_vec()).collect())
 }
 
 pub(crate) fn parse_certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileProblem> {

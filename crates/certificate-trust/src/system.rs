@@ -53,7 +53,8 @@ impl SystemStore {
     }
 
     /// Reads them all. What cannot be read is named; the rest counts.
-    pub(crate) fn read(&self) -> SystemRoots {
+    #[must_use]
+    pub fn read(&self) -> SystemRoots {
         let Paths { file, folders } = self.paths();
         let mut problems = Vec::new();
         if file.is_none() && folders.is_empty() {

@@ -1,13 +1,16 @@
 //! The command line, as clap reads it. What each command does is in the module of its name.
 
+mod certs;
 mod mode;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use onduty_api::wire::trust::v1::CertificateStore;
 
+pub(crate) use certs::{
+    CertsArgs, CertsCommand, CertsStore, KeptCommand, PurposeName, TrustName, VerifyArgs,
+};
 pub(crate) use mode::{ModeArgs, ModeName};
 
 /// Shown at the end of `onduty --help`; a test holds the codes to those of `service_kit::exit`.
@@ -214,131 +217,6 @@ pub(crate) enum KeyCommand {
         #[arg(long)]
         print: bool,
     },
-}
-
-/// How `certs` finds the certificates.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct CertsArgs {
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-    /// The node's data directory; with it, or with --config, it works also while the node does not run
-    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Print JSON, for machines
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// Where certificates are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CertsStore {
-    /// This node's own
-    Own,
-    /// Trusted
-    Trusted,
-    /// Completing chains
-    Issuers,
-    /// Shown by strangers; nobody has decided
-    Rejected,
-    /// Rejected by an operator
-    Distrusted,
-}
-
-impl From<CertsStore> for CertificateStore {
-    fn from(store: CertsStore) -> Self {
-        match store {
-            CertsStore::Own => Self::Own,
-            CertsStore::Trusted => Self::Trusted,
-            CertsStore::Issuers => Self::Issuers,
-            CertsStore::Rejected => Self::Rejected,
-            CertsStore::Distrusted => Self::Distrusted,
-        }
-    }
-}
-
-/// `certs`. FINGERPRINT is the SHA-256 of a certificate or the beginning of it.
-#[derive(Debug, Subcommand)]
-pub(crate) enum CertsCommand {
-    /// List them
-    List {
-        #[command(flatten)]
-        place: CertsArgs,
-        /// Only those
-        #[arg(long, value_name = "STORE")]
-        store: Option<CertsStore>,
-    },
-    /// Show what one says
-    Show {
-        #[command(flatten)]
-        place: CertsArgs,
-        /// Which, by its beginning [default: this node's own]
-        fingerprint: Option<String>,
-    },
-    /// Trust one: compare its fingerprint with what `onduty certs show` says on the other node
-    Trust {
-        #[command(flatten)]
-        place: CertsArgs,
-        /// Which, by its beginning
-        fingerprint: String,
-        /// It is an authority's (CA): trust everything it has signed
-        #[arg(long)]
-        authority: bool,
-    },
-    /// Refuse one from the next dial on, whatever else speaks for it
-    Reject {
-        #[command(flatten)]
-        place: CertsArgs,
-        /// Which, by its beginning
-        fingerprint: String,
-    },
-    /// Take certificates and revocation lists from a file; a peer's certificate is trusted
-    Import {
-        #[command(flatten)]
-        place: CertsArgs,
-        /// The file, PEM or DER; `-` for the standard input
-        file: PathBuf,
-        /// They are authorities' (CAs): trust everything these have signed
-        #[arg(long, conflicts_with = "intermediate")]
-        authority: bool,
-        /// They are authorities' that only complete chains; nobody is trusted by that
-        #[arg(long)]
-        intermediate: bool,
-    },
-    /// Print one as PEM; never a private key
-    Export {
-        #[command(flatten)]
-        place: CertsArgs,
-        /// Which, by its beginning [default: this node's own]
-        fingerprint: Option<String>,
-        /// Write it to this file, which must not exist yet
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
-    /// Forget one; a revocation list by its file's name
-    Delete {
-        #[command(flatten)]
-        place: CertsArgs,
-        /// Which, by its beginning
-        fingerprint: String,
-        /// From where, when it is in several places
-        #[arg(long, value_name = "STORE")]
-        store: Option<CertsStore>,
-    },
-}
-
-impl CertsCommand {
-    /// How it finds the certificates.
-    pub(crate) const fn place(&self) -> &CertsArgs {
-        match self {
-            Self::List { place, .. }
-            | Self::Show { place, .. }
-            | Self::Trust { place, .. }
-            | Self::Reject { place, .. }
-            | Self::Import { place, .. }
-            | Self::Export { place, .. }
-            | Self::Delete { place, .. } => place,
-        }
-    }
 }
 
 /// `config`.

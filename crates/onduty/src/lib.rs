@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use crate::cli::ServiceName;
-use crate::cli::{Cli, Command, ConfigCommand, KeyCommand, PluginsCommand};
+use crate::cli::{CertsCommand, Cli, Command, ConfigCommand, KeyCommand, PluginsCommand};
 use crate::commands as run;
 use crate::failure::Failure;
 
@@ -67,7 +67,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Canary(args) => run::canary::run(&args),
         Command::Completions { shell } => run::completions::run(shell),
         Command::Key(KeyCommand::Generate { out, print }) => run::key::generate(out.as_deref(), print),
-        Command::Certs(command) => ask(run::certs::run(&command)),
+        Command::Certs(CertsCommand::Verify(args)) => run::certs::verify::run(&args),
+        Command::Certs(CertsCommand::Kept(command)) => ask(run::certs::run(&command)),
         Command::Config(ConfigCommand::Check(args)) => run::config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => run::config::show(&args),
         Command::Status(args) => ask(run::status::run(&args)),

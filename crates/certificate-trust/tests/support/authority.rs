@@ -7,6 +7,8 @@
     reason = "each test binary uses a part; a test may fail by unwrapping"
 )]
 
+use std::sync::OnceLock;
+
 use certificate_trust::Bundle;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
@@ -60,9 +62,15 @@ pub fn leaf_params(change: impl FnOnce(&mut CertificateParams)) -> CertificatePa
     params
 }
 
+/// The private key of every node's certificate here, so that a server can show any of them.
+pub fn node_key() -> &'static KeyPair {
+    static KEY: OnceLock<KeyPair> = OnceLock::new();
+    KEY.get_or_init(|| KeyPair::generate().unwrap())
+}
+
 /// Signed by its own key.
 pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
-    leaf_params(change).self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    leaf_params(change).self_signed(node_key()).unwrap().der().to_vec()
 }
 
 impl Authority {
@@ -86,7 +94,7 @@ impl Authority {
 
     /// A node's certificate.
     pub fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
-        self.leaf_with(&KeyPair::generate().unwrap(), change)
+        self.leaf_with(node_key(), change)
     }
 
     pub fn leaf_with(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {

@@ -8,6 +8,7 @@
 
 mod place;
 mod text;
+pub(crate) mod verify;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -20,7 +21,7 @@ use onduty_api::wire::trust::v1::CertificateStore;
 use onduty_api::wire::trust::v1::import_certificate_request::Purpose;
 use tonic::Status;
 
-use crate::cli::{CertsArgs, CertsCommand, CertsStore};
+use crate::cli::{CertsArgs, CertsStore, KeptCommand};
 use crate::failure::Failure;
 use crate::output;
 use place::{Place, ask};
@@ -29,17 +30,17 @@ use place::{Place, ask};
 const OWN: &str = "own";
 
 /// Carries one of the commands out.
-pub(crate) async fn run(command: &CertsCommand) -> Result<(), Failure> {
+pub(crate) async fn run(command: &KeptCommand) -> Result<(), Failure> {
     let mut place = Place::find(command.place()).await?;
     let at = &mut place;
     let done = match command {
-        CertsCommand::List { place: args, store } => list(at, args, *store).await,
-        CertsCommand::Show { place: args, fingerprint } => show(at, args, fingerprint.as_deref()).await,
-        CertsCommand::Trust { place: args, fingerprint, authority } => {
+        KeptCommand::List { place: args, store } => list(at, args, *store).await,
+        KeptCommand::Show { place: args, fingerprint } => show(at, args, fingerprint.as_deref()).await,
+        KeptCommand::Trust { place: args, fingerprint, authority } => {
             trust(at, args, fingerprint, *authority).await
         }
-        CertsCommand::Reject { place: args, fingerprint } => reject(at, args, fingerprint).await,
-        CertsCommand::Import { place: args, file, authority, intermediate } => {
+        KeptCommand::Reject { place: args, fingerprint } => reject(at, args, fingerprint).await,
+        KeptCommand::Import { place: args, file, authority, intermediate } => {
             let purpose = match (authority, intermediate) {
                 (true, _) => Purpose::Authority,
                 (false, true) => Purpose::Intermediate,
@@ -47,10 +48,10 @@ pub(crate) async fn run(command: &CertsCommand) -> Result<(), Failure> {
             };
             import(at, args, file, purpose).await
         }
-        CertsCommand::Export { place: _, fingerprint, out } => {
+        KeptCommand::Export { place: _, fingerprint, out } => {
             export(at, fingerprint.as_deref(), out.as_deref()).await
         }
-        CertsCommand::Delete { place: args, fingerprint, store } => {
+        KeptCommand::Delete { place: args, fingerprint, store } => {
             delete(at, args, fingerprint, *store).await
         }
     };
