@@ -33,6 +33,7 @@ mod certificate;
 mod chain;
 mod decision;
 mod error;
+mod expiry;
 mod files;
 mod fingerprint;
 mod folders;
@@ -57,6 +58,7 @@ pub use bundle::{
 pub use certificate::{CertificateFacts, InvalidCertificate};
 pub use decision::{Accepted, Purpose, Question, TrustMode, decide};
 pub use error::TlsError;
+pub use expiry::{Expiring, Urgency, expiring};
 pub use fingerprint::Fingerprint;
 pub use folders::{TrustFolders, parse_crls};
 pub use identity::{IdentityError, OwnIdentity};

@@ -212,6 +212,8 @@ event_codes! {
     PluginChanged => "plugin_changed",
     /// Certificates or the key: something a person should know.
     TrustNotice => "trust_notice",
+    /// A certificate or a revocation list runs out, or has.
+    CertificateExpires => "certificate_expires",
 }
 
 impl fmt::Display for EventCode {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duty::OperatorHandle;
-use failover_core::{BootTime, Event, EventCode, Input, RequestId, Severity, State, View};
+use failover_core::{BootTime, Event, EventCode, Input, RequestId, Severity, State, View, Warning};
 use journal::{Health, JournalHandle};
 use onduty_api::caller::caller;
 use onduty_api::errors::with_reason;
@@ -46,6 +46,7 @@ pub(crate) struct Failover {
     pub(crate) plugins: watch::Receiver<Arc<Vec<PluginStatus>>>,
     pub(crate) started: BootTime,
     pub(crate) trust_away: watch::Receiver<Option<String>>,
+    pub(crate) expiring: watch::Receiver<Vec<Warning>>,
     pub(crate) mode: ModeSettings,
     pub(crate) stop: CancellationToken,
     /// The switchovers that were asked for here.
@@ -215,6 +216,7 @@ impl Failover {
         });
         status.warnings.extend(journal_warning(&self.journal.health().borrow()));
         status.warnings.extend(self.trust_away.borrow().clone().map(trust_warning));
+        status.warnings.extend(self.expiring.borrow().iter().map(wire::Warning::from));
         status
     }
 
@@ -240,6 +242,7 @@ impl Failover {
                 Ok(()) = self.plugins.changed() => {}
                 Ok(()) = health.changed() => {}
                 Ok(()) = self.trust_away.changed() => {}
+                Ok(()) = self.expiring.changed() => {}
                 () = sleep_until(latest) => {}
                 () = watcher.closed() => return,
                 () = self.stop.cancelled() => break,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use certificate_trust::service::Certificates;
 use duty::OperatorHandle;
-use failover_core::BootTime;
+use failover_core::{BootTime, Warning};
 use journal::JournalHandle;
 use onduty_api::failover::PluginStatus;
 use onduty_api::trust;
@@ -59,6 +59,8 @@ pub struct Options {
     pub certificates: Option<Certificates>,
     /// Why the service that says whom to trust is away, as a sentence.
     pub trust_away: watch::Receiver<Option<String>>,
+    /// The certificates that run out, as warnings.
+    pub expiring: watch::Receiver<Vec<Warning>>,
     /// Whether operators come through a forwarder (see [`crate::forward`]), whose word for who they are is taken.
     pub behind_forwarder: bool,
 }
@@ -123,6 +125,7 @@ impl Management {
             started,
             certificates,
             trust_away,
+            expiring,
             behind_forwarder,
         } = options;
         let certificates = certificates.map(|certificates| {
@@ -135,6 +138,7 @@ impl Management {
             started,
             mode,
             trust_away,
+            expiring,
             stop: stop.clone(),
             asked: Asked::default(),
             behind_forwarder,

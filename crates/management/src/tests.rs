@@ -120,6 +120,7 @@ impl Node {
             started: clock.boot(),
             certificates: None,
             trust_away: trust_away.subscribe(),
+            expiring: watch::channel(Vec::new()).1,
             behind_forwarder,
         })
         .unwrap();

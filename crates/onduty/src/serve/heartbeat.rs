@@ -44,7 +44,7 @@ pub(super) fn run(loaded: Loaded, args: &ServeArgs) -> Result<Ended, Failure> {
 async fn serve(prepared: Prepared) -> Result<Ended, Failure> {
     let signals = running::listen()?;
     let (journal, journal_thread) = pieces::open_journal(&prepared)?;
-    let mut trust = trust::elsewhere(&prepared.data_dir, &journal);
+    let mut trust = trust::elsewhere(&prepared.data_dir, &prepared.clock, &journal);
     let starting = async {
         end_leftovers(&prepared, &journal).await?;
         // Without a key there is no link, and so nothing to show to anybody.

@@ -10,6 +10,7 @@
 
 pub(crate) mod data_dir;
 pub(crate) mod duty_thread;
+mod expiry;
 pub(crate) mod link;
 pub(crate) mod mode;
 mod parts;

@@ -116,6 +116,7 @@ pub(crate) fn operators(
         started: prepared.clock.boot(),
         certificates: trust.certificates.clone(),
         trust_away: trust.away.clone(),
+        expiring: trust.expiring.clone(),
     })
     .map_err(|error| Failure::failed(with_causes(&error)))
 }

@@ -12,7 +12,7 @@ use certificate_trust::service::{
 use certificate_trust::{
     BundleReceiver, Fingerprint, OwnIdentity, PkiStore, SystemStore, TrustFolders, TrustKeeper,
 };
-use failover_core::{Event, EventCode, Severity};
+use failover_core::{Event, EventCode, Severity, Warning};
 use journal::JournalHandle;
 use service_kit::Clock;
 use service_kit::codes::Code;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::Failure;
 use crate::up::certificate_names;
 use crate::up::data_dir::DataDir;
+use crate::up::expiry;
 
 /// How long the folders may take to be read again.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -38,6 +39,8 @@ pub(crate) struct Trust {
     pub(crate) keeper: Arc<dyn TrustKeeper>,
     /// Why the service that knows is away.
     pub(crate) away: watch::Receiver<Option<String>>,
+    /// What runs out.
+    pub(crate) expiring: watch::Receiver<Vec<Warning>>,
     /// For operators, where this process has the folders.
     pub(crate) certificates: Option<Certificates>,
     /// Keeps all that new.
@@ -126,6 +129,7 @@ pub(crate) fn here(folders: &TrustFolders, clock: &Clock, journal: &JournalHandl
         record: journalled(journal.clone()),
     });
     Trust {
+        expiring: expiry::watch(folders.receiver(), clock.clone(), journal.clone(), stop.clone()),
         bundles: folders.receiver(),
         keeper: Arc::new(folders.clone()),
         away: watch::channel(None).1,
@@ -136,7 +140,7 @@ pub(crate) fn here(folders: &TrustFolders, clock: &Clock, journal: &JournalHandl
 }
 
 /// From the certificate-trust service of this node. Must be called inside a runtime.
-pub(crate) fn elsewhere(data_dir: &DataDir, journal: &JournalHandle) -> Trust {
+pub(crate) fn elsewhere(data_dir: &DataDir, clock: &Clock, journal: &JournalHandle) -> Trust {
     let stop = CancellationToken::new();
     let record = journalled(journal.clone());
     let (follower, following) = BundleFollower::new(FollowOptions {
@@ -145,7 +149,8 @@ pub(crate) fn elsewhere(data_dir: &DataDir, journal: &JournalHandle) -> Trust {
     });
     let Following { bundles, away, keeper } = following;
     let task = tokio::spawn(follower.run(stop.clone()));
-    Trust { bundles, keeper, away, certificates: None, task, stop }
+    let expiring = expiry::watch(bundles.clone(), clock.clone(), journal.clone(), stop.clone());
+    Trust { expiring, bundles, keeper, away, certificates: None, task, stop }
 }
 
 /// SIGHUP: looks at once, and says what new connections show. Without that signal changes are found a moment later.

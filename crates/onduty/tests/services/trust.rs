@@ -182,7 +182,7 @@ fn a_new_own_certificate_is_shown_without_a_restart() {
     let mut pair = running();
     let before = own(&pair.primary);
     let begun = boot_ns();
-    replace_own(&pair.primary);
+    replace_own(&pair.primary, None);
     let after = until("the new certificate", LIMIT, || {
         let now = own(&pair.primary);
         (now != before).then_some(now)
@@ -201,14 +201,55 @@ fn a_new_own_certificate_is_shown_without_a_restart() {
     assert!(trusted.contains(&after) && !trusted.contains(&before), "{trusted}");
 }
 
-/// Another key and certificate for the same names, written as a tool would: each file whole, one after the other.
-fn replace_own(node: &Node) {
+#[test]
+fn what_runs_out_is_journalled_once_and_a_warning_as_long_as_it_lasts() {
+    let _turn = timed();
+    let pair = running();
+    let warning = |node: &Node| {
+        let status: serde_json::Value = serde_json::from_str(&done(node, &["status", "--json"])).unwrap();
+        let warnings = status["warnings"].as_array().unwrap().clone();
+        warnings.into_iter().find(|warning| warning["code"] == "certificate_expires")
+    };
+    let events = || {
+        let told = done(&pair.primary, &["events", "--json", "--limit", "1000"]);
+        told.lines()
+            .filter(|line| line.contains("certificate_expires"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((warning(&pair.primary), events()), (None, Vec::new()));
+    replace_own(&pair.primary, Some(Duration::from_secs(4 * 86_400 + 9000)));
+    let said = until("the warning", LIMIT, || warning(&pair.primary));
+    let sentence = said["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("this node's own certificate") && sentence.contains("expires in 4 days"),
+        "{said}"
+    );
+    assert_eq!(said["severity"], "warn");
+    // The next step is another event.
+    replace_own(&pair.primary, Some(Duration::from_secs(5400)));
+    let _pressing =
+        until("the error", LIMIT, || warning(&pair.primary).filter(|warning| warning["severity"] == "error"));
+    replace_own(&pair.primary, None);
+    until("no warning", LIMIT, || warning(&pair.primary).is_none().then_some(()));
+    let told = events();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("4 days") && told[1].contains("in 1 hour"), "{told:?}");
+}
+
+/// Another key and certificate for the same names, written as a tool would: each file whole, one after the other. Valid for
+/// so long, or for very long.
+fn replace_own(node: &Node, valid: Option<Duration>) {
     let own: PathBuf = node.data_dir().join("pki/own");
     let names = vec!["node-a".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    for (name, text) in
-        [("private.key", made.signing_key.serialize_pem()), ("certificate.pem", made.cert.pem())]
-    {
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    if let Some(valid) = valid {
+        let now = service_kit::Clock::real().now().unix;
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now) + valid;
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    for (name, text) in [("private.key", key.serialize_pem()), ("certificate.pem", certificate.pem())] {
         let (new, file) = (own.join(format!(".{name}")), own.join(name));
         fs::write(&new, text).unwrap();
         fs::set_permissions(&new, fs::metadata(&file).unwrap().permissions()).unwrap();
