@@ -326,6 +326,19 @@ def a_certificate_is_imported_and_taken_back(pair):
     key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
     imported = trust_pb2.ImportCertificateRequest(content=key)
     refused(grpc.StatusCode.INVALID_ARGUMENT, lambda: b.ImportCertificate(imported, timeout=LIMIT))
+    shown = a.GetCertificate(get(selector="own"), timeout=LIMIT).certificates[0].fingerprint
+    prepared = a.RenewCertificate(trust_pb2.RenewCertificateRequest(), timeout=LIMIT)
+    assert prepared.changed and prepared.certificate.fingerprint != shown, prepared
+    refused(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        lambda: a.RequestCertificate(trust_pb2.RequestCertificateRequest(), timeout=LIMIT),
+    )
+    renewed = a.RenewCertificate(trust_pb2.RenewCertificateRequest(now=True), timeout=LIMIT)
+    assert renewed.certificate.fingerprint == prepared.certificate.fingerprint, renewed
+    request = a.RequestCertificate(trust_pb2.RequestCertificateRequest(), timeout=LIMIT).pem
+    assert request.startswith("-----BEGIN CERTIFICATE REQUEST-----") and "PRIVATE" not in request, request
+    stranger = trust_pb2.InstallCertificateRequest(content=own.encode())
+    refused(grpc.StatusCode.INVALID_ARGUMENT, lambda: a.InstallCertificate(stranger, timeout=LIMIT))
     own_one = trust_pb2.DeleteCertificateRequest(selector="own")
     refused(grpc.StatusCode.FAILED_PRECONDITION, lambda: b.DeleteCertificate(own_one, timeout=LIMIT))
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   crash.rs      kill -9, freeze: of the manager, of everything, of either node
+//!   certificates.rs  from the first pairing to a compromised certificate, as documented
 //!   commands.rs   what a person asks and tells a pair with the commands there are
 //!   planned.rs    hand-back, SIGTERM, switchover, maintenance
 //!   modes.rs      the swap of the roles as documented, deactivation, kills on the way
@@ -21,6 +22,7 @@
 //! order get no slack at all. The figures themselves come from `benches/takeover`.
 
 mod attacker;
+mod certificates;
 mod commands;
 mod crash;
 mod flood;

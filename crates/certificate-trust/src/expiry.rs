@@ -81,7 +81,7 @@ fn of_certificate(der: &Der, kind: Kind, now: i64) -> Option<Expiring> {
     let (what, todo) = match kind {
         Kind::Own => (
             "this node's own certificate",
-            "put a new one and its key into `pki/own`, and have it trusted on the other node",
+            "`onduty certs renew` makes the next one, or `onduty certs request` asks an authority for it",
         ),
         Kind::Trusted => (
             "the trusted certificate",
@@ -180,7 +180,7 @@ mod tests {
             assert!(words.iter().all(|word| said[index].contains(word)), "{}", said[index]);
         };
         assert_eq!(said.len(), 3, "the chain of the own one is its authority's business: {said:?}");
-        has(0, ["this node's own certificate", "has expired 3 days ago, at 2026-11-19T", "`pki/own`"]);
+        has(0, ["this node's own certificate", "has expired 3 days ago, at 2026-11-19T", "certs renew`"]);
         has(1, ["of an authority", "expires in 12 hours", "--intermediate"]);
         has(2, ["the trusted certificate", "expires in 20 days, at 2026-12-12T", "certs import`"]);
     }

@@ -1,6 +1,7 @@
 //! The node's own certificate and private key in `pki/own`, made at the first start.
 //!
 //! ```text
+//!   a renewal was interrupted between its two files ─► finish it (manage/own.rs)
 //!   nothing there ──────────► make key, write key, make certificate, write certificate ─► publish
 //!   key, no certificate ────► (a first start was interrupted) certificate for that key ─► publish
 //!   certificate, no key ────► error: a certificate cannot be used without its key
@@ -32,13 +33,17 @@ use crate::Fingerprint;
 use crate::bundle::{BundleReceiver, OwnPair};
 use crate::certificate::{CertificateFacts, InvalidCertificate};
 use crate::decision;
+use crate::manage::rename;
 use crate::pki::{FileProblem, MAX_FILE, PkiError, PkiStore, read_certificates};
 use crate::provider::provider;
 use crate::refusal::Refusal;
 use crate::secret_file::{self, SecretFileError, SecretFileKind};
 
 pub(crate) const CERTIFICATE: &str = "certificate.pem";
-const PRIVATE_KEY: &str = "private.key";
+pub(crate) const PRIVATE_KEY: &str = "private.key";
+/// The pair that will be shown next; the key alone waits for an authority's answer.
+pub(crate) const NEXT_CERTIFICATE: &str = "next.pem";
+pub(crate) const NEXT_KEY: &str = "next.key";
 /// Names of one node: its name, host names and addresses. More is a mistake in the settings.
 const MAX_NAMES: usize = 64;
 /// How long a certificate made here is valid, in years. It is pinned by the peer and nobody renews it by itself, so it
@@ -156,6 +161,7 @@ impl OwnIdentity {
     /// When files are half-written, damaged, open to others or not a pair, or when a name is not possible.
     pub fn open_or_create(pki_dir: &Path, names: &[String], now_unix: u64) -> Result<Self, IdentityError> {
         let folder = PkiStore::open(pki_dir)?.own();
+        finish_renewal(&folder)?;
         let certificate = folder.join(CERTIFICATE);
         let made = match (exists(&certificate)?, exists(&folder.join(PRIVATE_KEY))?) {
             (true, true) => false,
@@ -201,6 +207,7 @@ impl OwnIdentity {
     /// # Errors
     /// As [`OwnIdentity::open_or_create`]; nothing is made here.
     pub fn reload(&self) -> Result<bool, IdentityError> {
+        finish_renewal(&self.folder)?;
         let fresh = load(&self.folder)?;
         let changed = fresh.pair != self.published.load().pair;
         if changed {
@@ -284,7 +291,7 @@ impl ResolvesServerCert for OwnOfBundle {
 fn create(folder: &Path, key_exists: bool, names: &[String], now_unix: u64) -> Result<(), IdentityError> {
     let params = certificate_params(names, now_unix)?;
     let key = if key_exists {
-        let pem = read_key_text(folder)?;
+        let pem = read_key_text(folder, PRIVATE_KEY)?;
         KeyPair::from_pem(&pem).map_err(|_| IdentityError::KeyMalformed { path: folder.join(PRIVATE_KEY) })?
     } else {
         let key = KeyPair::generate().map_err(IdentityError::Make)?;
@@ -296,7 +303,10 @@ fn create(folder: &Path, key_exists: bool, names: &[String], now_unix: u64) -> R
     write(folder, CERTIFICATE, 0o644, certificate.pem().as_bytes())
 }
 
-fn certificate_params(names: &[String], now_unix: u64) -> Result<CertificateParams, IdentityError> {
+pub(crate) fn certificate_params(
+    names: &[String],
+    now_unix: u64,
+) -> Result<CertificateParams, IdentityError> {
     let mut unique: Vec<String> = Vec::new();
     for name in names {
         // "node-a." is how DNS writes it; in a certificate (RFC 5280 §4.2.1.6) it has no dot at its end.
@@ -335,7 +345,33 @@ fn date(unix: u64) -> (i16, u8, u8) {
 }
 
 fn load(folder: &Path) -> Result<Published, IdentityError> {
-    let (certificate, private_key) = (folder.join(CERTIFICATE), folder.join(PRIVATE_KEY));
+    load_pair(folder, CERTIFICATE, PRIVATE_KEY)
+}
+
+/// Whether two files are a pair.
+pub(crate) fn fits(folder: &Path, certificate: &str, key: &str) -> Result<(), IdentityError> {
+    load_pair(folder, certificate, key).map(|_| ())
+}
+
+/// Whether a certificate belongs to a private key.
+pub(crate) fn is_of_key(folder: &Path, key: &str, der: &[u8]) -> Result<bool, IdentityError> {
+    let key = read_key(folder, key)?;
+    let chain = vec![CertificateDer::from(der.to_vec())];
+    Ok(CertifiedKey::from_der(chain, key, &provider()).is_ok())
+}
+
+/// The key of a renewal has been put in place, and its certificate has not.
+fn finish_renewal(folder: &Path) -> Result<(), IdentityError> {
+    let left = exists(&folder.join(NEXT_CERTIFICATE))? && !exists(&folder.join(NEXT_KEY))?;
+    if left && fits(folder, NEXT_CERTIFICATE, PRIVATE_KEY).is_ok() && load(folder).is_err() {
+        rename(folder, NEXT_CERTIFICATE, CERTIFICATE)?;
+        tracing::info!("finished an interrupted renewal of this node's own certificate");
+    }
+    Ok(())
+}
+
+fn load_pair(folder: &Path, certificate: &str, key: &str) -> Result<Published, IdentityError> {
+    let (certificate, private_key) = (folder.join(certificate), key);
     let unusable = |problem: String| IdentityError::Certificate { path: certificate.clone(), problem };
     let chain =
         read_certificates(&certificate).map_err(|problem: FileProblem| unusable(problem.to_string()))?;
@@ -343,9 +379,7 @@ fn load(folder: &Path) -> Result<Published, IdentityError> {
         .first()
         .map_or(Err(InvalidCertificate::Malformed), |leaf| CertificateFacts::read(leaf))
         .map_err(|problem| unusable(problem.to_string()))?;
-    let text = read_key_text(folder)?;
-    let malformed = || IdentityError::KeyMalformed { path: private_key.clone() };
-    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| malformed())?;
+    let key = read_key(folder, private_key)?;
     let pair = OwnPair {
         chain: chain.iter().map(|der| der.to_vec()).collect(),
         key_der: Zeroizing::new(key.secret_der().to_vec()),
@@ -354,7 +388,7 @@ fn load(folder: &Path) -> Result<Published, IdentityError> {
         Ok(certified) => Ok(Published { certified: Arc::new(certified), facts: Arc::new(facts), pair }),
         Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityError::Mismatch { certificate }),
         Err(rustls::Error::InvalidCertificate(problem)) => Err(unusable(format!("{problem:?}"))),
-        Err(_) => Err(malformed()),
+        Err(_) => Err(IdentityError::KeyMalformed { path: folder.join(private_key) }),
     }
 }
 
@@ -366,22 +400,28 @@ pub(crate) fn certified(pair: &OwnPair) -> Result<CertifiedKey, rustls::Error> {
     CertifiedKey::from_der(chain, key, &provider())
 }
 
-fn read_key_text(folder: &Path) -> Result<Zeroizing<String>, IdentityError> {
-    let path = folder.join(PRIVATE_KEY);
+fn read_key(folder: &Path, name: &str) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    let text = read_key_text(folder, name)?;
+    PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|_| IdentityError::KeyMalformed { path: folder.join(name) })
+}
+
+pub(crate) fn read_key_text(folder: &Path, name: &str) -> Result<Zeroizing<String>, IdentityError> {
+    let path = folder.join(name);
     let bytes = secret_file::read(&path, MAX_FILE)
         .map_err(|problem| IdentityError::KeyFile { path: path.clone(), problem })?;
     let text = core::str::from_utf8(&bytes).map_err(|_| IdentityError::KeyMalformed { path })?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-fn write(folder: &Path, name: &str, mode: u32, bytes: &[u8]) -> Result<(), IdentityError> {
+pub(crate) fn write(folder: &Path, name: &str, mode: u32, bytes: &[u8]) -> Result<(), IdentityError> {
     let path = folder.join(name);
     atomic_file::write_with_mode(&path, bytes, mode)
         .map_err(|source| IdentityError::Folder(PkiError { operation: "write", path, source }))
 }
 
 /// A file that cannot be looked at is an error, not "absent": else a new identity would be made over the old one.
-fn exists(path: &Path) -> Result<bool, IdentityError> {
+pub(crate) fn exists(path: &Path) -> Result<bool, IdentityError> {
     path.try_exists().map_err(|source: io::Error| {
         IdentityError::Folder(PkiError { operation: "look at", path: path.to_owned(), source })
     })

@@ -59,7 +59,13 @@ impl Service {
         let _first = folders.look();
         self.folders = Some(folders.clone());
         let clock = Clock::simulated(failover_core::BootTime::from_nanos(0), NOW);
-        let service = service::build(Options { socket: self.socket.clone(), folders, clock }).unwrap();
+        let service = service::build(Options {
+            socket: self.socket.clone(),
+            folders,
+            clock,
+            names: vec!["node-a".to_owned()],
+        })
+        .unwrap();
         let stop = CancellationToken::new();
         self.running = Some((stop.clone(), tokio::spawn(service.run(stop))));
     }

@@ -41,6 +41,8 @@ pub struct Checks {
     forgotten: Duration,
     /// Epochs whose node died before it could write down that it had used them: the other node is never told.
     unwritten: BTreeSet<Epoch>,
+    /// The same that were not even reserved, because the disk failed: the node itself cannot know of them.
+    unreserved: BTreeSet<Epoch>,
     both_since: Option<Duration>,
     epochs: BTreeSet<Epoch>,
     last: [Option<Epoch>; 2],
@@ -63,9 +65,11 @@ impl Checks {
         self.forgotten = now;
     }
 
-    /// A node dies, and the newest epoch on its disk is `written`.
-    pub fn dies(&mut self, node: usize, written: Option<Epoch>) {
-        self.unwritten.extend(self.last[node].filter(|last| written < Some(*last)));
+    /// A node dies; `written` is the last epoch that its disk says it used, `reserved` the last one that it may have used.
+    pub fn dies(&mut self, node: usize, written: Option<Epoch>, reserved: Option<Epoch>) {
+        let last = self.last[node];
+        self.unwritten.extend(last.filter(|last| written < Some(*last)));
+        self.unreserved.extend(last.filter(|last| written.max(reserved) < Some(*last)));
     }
 
     /// The last epoch that was used on a node.
@@ -117,7 +121,7 @@ impl Checks {
             // Called off before it was stopped: the same plugins, or the same order once more.
             return;
         }
-        if let Some(last) = self.last[node].filter(|last| epoch <= *last) {
+        if let Some(last) = self.last[node].filter(|last| epoch <= *last && !self.unreserved.contains(last)) {
             self.break_rule(at, format!("I2: {name} uses epoch {epoch} after {last}"));
         }
         if !self.epochs.insert(epoch) {

@@ -400,8 +400,8 @@ impl World {
 
     /// The manager dies, or ends: what it has not written is lost.
     pub fn dies(&mut self, node: usize) {
-        let written = self.hosts[node].memory.last_held;
-        self.checks.dies(node, written);
+        let host = &self.hosts[node];
+        self.checks.dies(node, host.memory.last_held, host.reserved_up_to);
     }
 
     /// The last plugin is reaped.

@@ -72,7 +72,7 @@ impl PkiStore {
             (by_fingerprint && entry.facts.fingerprint.to_hex().starts_with(&digits))
                 || named(entry.file.file_name())
                 || named(entry.file.file_stem())
-                || (entry.place == Place::Own && query == "own")
+                || (entry.is_shown() && query == "own")
         };
         let all = self.list()?.entries;
         let found: Vec<&Entry> = all.iter().filter(|entry| is_meant(entry)).collect();
@@ -111,8 +111,9 @@ impl PkiStore {
         let folder = self.folder(place);
         Ok(match place {
             // The key lies beside it.
-            Place::Own => vec![folder.join(crate::identity::CERTIFICATE)]
+            Place::Own => [crate::identity::CERTIFICATE, crate::identity::NEXT_CERTIFICATE]
                 .into_iter()
+                .map(|name| folder.join(name))
                 .filter(|file| file.exists())
                 .collect(),
             Place::Trusted | Place::Issuers | Place::Rejected | Place::Distrusted => {

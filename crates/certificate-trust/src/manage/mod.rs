@@ -13,6 +13,7 @@
 mod change;
 mod import;
 mod look;
+mod own;
 
 use core::fmt;
 use std::path::PathBuf;
@@ -21,9 +22,11 @@ use thiserror::Error;
 
 use crate::bundle::Der;
 use crate::certificate::CertificateFacts;
+use crate::identity::IdentityError;
 use crate::pki::PkiError;
 
 pub use import::ImportAs;
+pub(crate) use own::rename;
 
 /// Where a certificate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +85,15 @@ pub struct Entry {
     pub changed_unix: u64,
 }
 
+impl Entry {
+    /// Whether it is the node's own one that connections are shown now, not the next one.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.place == Place::Own
+            && self.file.file_name().is_some_and(|name| name == crate::identity::CERTIFICATE)
+    }
+}
+
 /// One revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrlEntry {
@@ -119,6 +131,10 @@ pub enum Action {
     Imported,
     /// Something is gone.
     Deleted,
+    /// The next own certificate is there, and not shown yet.
+    Prepared,
+    /// New connections are shown another own certificate.
+    Shown,
 }
 
 impl Action {
@@ -130,6 +146,8 @@ impl Action {
             Self::Rejected => "certs.rejected",
             Self::Imported => "certs.imported",
             Self::Deleted => "certs.deleted",
+            Self::Prepared => "certs.prepared",
+            Self::Shown => "certs.shown",
         }
     }
 }
@@ -164,6 +182,12 @@ impl fmt::Display for Change {
             let from: Vec<&str> = moved.from.iter().map(|place| place.as_str()).collect();
             let (from, facts) = (from.join(" and "), &moved.facts);
             match (moved.to, from.is_empty()) {
+                (Some(_), _) if self.action == Action::Prepared => {
+                    format!("the certificate {facts} is this node's next one, and nobody is shown it yet")
+                }
+                (Some(_), _) if self.action == Action::Shown => {
+                    format!("the certificate {facts} is this node's own now: new connections are shown it")
+                }
                 (Some(to), true) => format!("the certificate {facts} is in `{to}` now"),
                 (Some(to), false) => format!("the certificate {facts} is in `{to}` now, and was in `{from}`"),
                 (None, _) => format!("the certificate {facts} is no longer in `{from}`"),
@@ -262,6 +286,27 @@ pub enum ManageError {
         /// How many may be there.
         most: usize,
     },
+    /// Its authority has to renew it.
+    #[error(
+        "this node's own certificate was signed by `{issuer}`: have a new one signed with `onduty certs request` and `onduty certs install`"
+    )]
+    SignedByOther {
+        /// By whom.
+        issuer: String,
+    },
+    /// An authority is asked already.
+    #[error(
+        "an authority has been asked for this node's next certificate (`pki/own/next.key`): install its answer with `onduty certs install`, or remove that file"
+    )]
+    RequestOut,
+    /// There is a next certificate already.
+    #[error(
+        "this node's next certificate is prepared already: show it with `onduty certs renew --now`, or remove `pki/own/next.pem` and `next.key`"
+    )]
+    NextPrepared,
+    /// The own files are no use.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A file could not be read or written.
     #[error("the certificate folders cannot be used")]
     Io(#[from] PkiError),
@@ -281,6 +326,10 @@ impl ManageError {
             Self::WasRejected { .. } => "certs.was_rejected",
             Self::Unreadable { .. } => "certs.unreadable",
             Self::Full { .. } => "certs.full",
+            Self::SignedByOther { .. } => "certs.signed_by_other",
+            Self::RequestOut => "certs.request_out",
+            Self::NextPrepared => "certs.next_prepared",
+            Self::Identity(error) => error.code(),
             Self::Io(_) => "pki.io",
         }
     }

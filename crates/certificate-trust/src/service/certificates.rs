@@ -15,6 +15,7 @@ use onduty_api::wire::trust::v1::certificate_service_server::CertificateService;
 use service_kit::Clock;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
 use super::convert::sentence;
@@ -28,6 +29,8 @@ use crate::{CertificateFacts, PkiStore, TrustFolders};
 const OWN: &str = "own";
 /// Operators' threads in the folders at once; on a disk that hangs only these hang with it.
 const FILE_THREADS: usize = 2;
+/// How often the end of the own certificate is looked at.
+const RENEWAL: Duration = Duration::from_secs(3600);
 /// How long an operator waits for the disk.
 const DISK: Duration = Duration::from_secs(10);
 
@@ -52,6 +55,8 @@ pub struct CertificateOptions {
     pub folders: TrustFolders,
     /// Who asks.
     pub operators: Operators,
+    /// The names that a certificate of this node is made for.
+    pub names: Vec<String>,
     /// The clock.
     pub clock: Clock,
     /// Where changes are written down.
@@ -76,6 +81,40 @@ impl Certificates {
     #[must_use]
     pub fn new(options: CertificateOptions) -> Self {
         Self { options, turns: Arc::new(Semaphore::new(FILE_THREADS)) }
+    }
+
+    /// Renews the node's own certificate by itself as its end comes near, until `stop`. Only where the node makes its own.
+    pub async fn keep_renewed(self, stop: CancellationToken) {
+        let renewing = async {
+            loop {
+                let names = self.options.names.clone();
+                if let Err(error) = self.change_when_due(names).await {
+                    tracing::warn!("renewing this node's own certificate: {}", error.message());
+                }
+                tokio::time::sleep(RENEWAL).await;
+            }
+        };
+        let _stopped = stop.run_until_cancelled_owned(renewing).await;
+    }
+
+    async fn change_when_due(&self, names: Vec<String>) -> Result<(), Status> {
+        let record = Arc::clone(&self.options.record);
+        let now = self.options.clock.now().unix;
+        self.work(move |folders| {
+            let Some(change) = folders.store().renew_when_due(&names, now)? else { return Ok(()) };
+            let todo = if change.action == Action::Prepared {
+                "; it is shown from one day before the end of the one in use on: until then have it trusted on the other \
+                     node (`onduty certs export next` here, `onduty certs import` there)"
+            } else {
+                "; where the other node does not trust it yet, `onduty certs trust` it there"
+            };
+            let what = sentence(&format!("renewed by itself: {change}{todo}"));
+            tracing::warn!(code = change.action.code(), "{what}");
+            record(what);
+            let _published = folders.look();
+            Ok(())
+        })
+        .await
     }
 
     /// One certificate, everywhere it is; near ones when there is none.
@@ -163,7 +202,9 @@ fn has_changed(change: &Change) -> bool {
     let moved = |moved: &Moved| match change.action {
         // Their `from` is where it was taken out.
         Action::Trusted | Action::Rejected | Action::Deleted => !moved.from.is_empty(),
-        Action::Imported => moved.to.is_none_or(|to| !moved.from.contains(&to)),
+        Action::Imported | Action::Prepared | Action::Shown => {
+            moved.to.is_none_or(|to| !moved.from.contains(&to))
+        }
     };
     !change.crls.is_empty() || change.certificates.iter().any(moved)
 }
@@ -314,6 +355,51 @@ impl CertificateService for Certificates {
         let done = self.change(by, move |store, now| store.import(&content, import_as, now)).await?;
         let Done { certificates, lists, notes, changed } = done;
         Ok(Response::new(wire::ImportCertificateResponse { certificates, changed, lists, notes }))
+    }
+
+    async fn renew_certificate(
+        &self,
+        request: Request<wire::RenewCertificateRequest>,
+    ) -> Result<Response<wire::RenewCertificateResponse>, Status> {
+        let (by, names) = (self.operator(&request), self.options.names.clone());
+        let now = request.get_ref().now;
+        let work = move |store: &PkiStore, at: u64| {
+            if now { store.show_next(&names, at) } else { store.prepare(&names, at) }
+        };
+        let mut done = self.change(by, work).await?;
+        let certificate = done.certificate();
+        let Done { notes, changed, .. } = done;
+        Ok(Response::new(wire::RenewCertificateResponse { certificate, changed, notes }))
+    }
+
+    async fn request_certificate(
+        &self,
+        request: Request<wire::RequestCertificateRequest>,
+    ) -> Result<Response<wire::RequestCertificateResponse>, Status> {
+        let (by, names) = (self.operator(&request), self.options.names.clone());
+        let now = self.options.clock.now().unix;
+        let record = Arc::clone(&self.options.record);
+        let pem = self
+            .work(move |folders| {
+                let pem = folders.store().request(&names, now)?;
+                record(sentence(&format!("{by}: asked for a certificate of this node to be signed")));
+                Ok(pem)
+            })
+            .await?;
+        Ok(Response::new(wire::RequestCertificateResponse { pem }))
+    }
+
+    async fn install_certificate(
+        &self,
+        request: Request<wire::InstallCertificateRequest>,
+    ) -> Result<Response<wire::InstallCertificateResponse>, Status> {
+        let (by, names) = (self.operator(&request), self.options.names.clone());
+        let content = request.into_inner().content;
+        refuse_import(&content)?;
+        let work = move |store: &PkiStore, at: u64| store.install(&content, &names, at);
+        let mut done = self.change(by, work).await?;
+        let certificate = done.certificate();
+        Ok(Response::new(wire::InstallCertificateResponse { certificate, notes: done.notes }))
     }
 
     async fn export_certificate(

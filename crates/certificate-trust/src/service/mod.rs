@@ -60,6 +60,8 @@ pub struct Options {
     pub folders: TrustFolders,
     /// The clock.
     pub clock: Clock,
+    /// The names that a certificate of this node is made for.
+    pub names: Vec<String>,
 }
 
 /// Why there is no service.
@@ -106,16 +108,18 @@ impl TrustService {
     /// When the server fails.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { socket, instance, options } = self;
-        let Options { socket: _, folders, clock } = options;
+        let Options { socket: _, folders, clock, names } = options;
         let notices = Notices::new();
         let told = notices.clone();
         let times = clock.clone();
         let certificates = Certificates::new(CertificateOptions {
             folders: folders.clone(),
             operators: Operators::Forwarded,
+            names,
             clock: clock.clone(),
             record: Arc::new(move |sentence| told.add(times.unix_millis(), sentence)),
         });
+        let _renewing = tokio::spawn(certificates.clone().keep_renewed(stop.clone()));
         let bundles = Bundles::new(instance, folders, notices, clock, stop.clone());
         let socket = Arc::new(socket);
         let next = move || {

@@ -58,6 +58,10 @@ pub(super) fn status(error: &ManageError, store: &PkiStore) -> Status {
         ManageError::WasRejected { .. } => (Code::FailedPrecondition, "WAS_REJECTED"),
         ManageError::Unreadable { .. } => (Code::InvalidArgument, "NOTHING_IMPORTED"),
         ManageError::Full { .. } => (Code::ResourceExhausted, "STORE_FULL"),
+        ManageError::SignedByOther { .. } => (Code::FailedPrecondition, "SIGNED_BY_OTHER"),
+        ManageError::RequestOut => (Code::FailedPrecondition, "REQUEST_OUT"),
+        ManageError::NextPrepared => (Code::FailedPrecondition, "NEXT_PREPARED"),
+        ManageError::Identity(_) => (Code::FailedPrecondition, "OWN_UNUSABLE"),
         ManageError::Io(_) => (Code::Unavailable, "STORE_UNUSABLE"),
     };
     let mut words = error.to_string();

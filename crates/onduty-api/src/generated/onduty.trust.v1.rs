@@ -330,6 +330,53 @@ pub struct ImportCertificateResponse {
     #[prost(string, repeated, tag = "4")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Asks for the node's next certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewCertificateRequest {
+    /// Show it from now on.
+    #[prost(bool, tag = "1")]
+    pub now: bool,
+}
+/// It is there.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewCertificateResponse {
+    /// As it is kept now.
+    #[prost(message, optional, tag = "1")]
+    pub certificate: ::core::option::Option<Certificate>,
+    /// False: it was there before.
+    #[prost(bool, tag = "2")]
+    pub changed: bool,
+    /// What the operator should know besides, as sentences; at most 64.
+    #[prost(string, repeated, tag = "3")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Asks for a request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestCertificateRequest {}
+/// The request.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestCertificateResponse {
+    /// PKCS #10 in PEM.
+    #[prost(string, tag = "1")]
+    pub pem: ::prost::alloc::string::String,
+}
+/// Gives what an authority has signed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallCertificateRequest {
+    /// The certificate and those that lead to its issuer, in any order; PEM or DER, at most 1 MiB. Required.
+    #[prost(bytes = "vec", tag = "1")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
+}
+/// It is shown.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallCertificateResponse {
+    /// As it is kept now.
+    #[prost(message, optional, tag = "1")]
+    pub certificate: ::core::option::Option<Certificate>,
+    /// What the operator should know besides, as sentences; at most 64.
+    #[prost(string, repeated, tag = "2")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Asks for one as PEM.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportCertificateRequest {
@@ -937,7 +984,7 @@ pub mod certificate_service_client {
     /// with the caller's name.
     ///
     /// A certificate is named by a `selector`: its SHA-256 fingerprint in hexadecimal or the beginning of it (at least 4 digits;
-    /// colons, blanks and case do not matter), the name of its file, or `own`. At most 256 bytes.
+    /// colons, blanks and case do not matter), the name of its file, `own`, or `next`. At most 256 bytes.
     ///
     /// Errors of every method that takes one: INVALID_ARGUMENT (reason SELECTOR_TOO_SHORT or SELECTOR_AMBIGUOUS; the message
     /// names the candidates), NOT_FOUND (CERTIFICATE_UNKNOWN; the message names similar ones). Errors of every method:
@@ -1191,6 +1238,114 @@ pub mod certificate_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// RenewCertificate makes the node's next self-signed certificate, and shows it when `now` is set.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: running sessions go on; a pair of files that does not match is never shown. One that was prepared before stays
+        /// so, and that is no error. Nothing is sent to the other node: it has to trust the new one.
+        /// Unset: without `now` it is prepared only, and exported with the selector `next`.
+        /// Errors: FAILED_PRECONDITION (SIGNED_BY_OTHER: an authority has signed the one in use; REQUEST_OUT: an authority was asked;
+        /// OWN_UNUSABLE: the files in `pki/own` cannot be used).
+        pub async fn renew_certificate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewCertificateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/onduty.trust.v1.CertificateService/RenewCertificate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "onduty.trust.v1.CertificateService",
+                        "RenewCertificate",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// RequestCertificate gives a request (PKCS #10, RFC 2986) for an authority to sign.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: its private key stays in `pki/own`; asked again it is the same key. The certificate in use is not touched.
+        /// Unset: the request has no fields.
+        /// Errors: FAILED_PRECONDITION (NEXT_PREPARED: a self-signed one is prepared; OWN_UNUSABLE).
+        pub async fn request_certificate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RequestCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RequestCertificateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/onduty.trust.v1.CertificateService/RequestCertificate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "onduty.trust.v1.CertificateService",
+                        "RequestCertificate",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// InstallCertificate takes what an authority has signed, and shows it from now on.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: running sessions go on. What a peer would refuse for its time, its usages or its names is not installed.
+        /// Unset: without bytes it is refused.
+        /// Errors: INVALID_ARGUMENT (IMPORT_EMPTY, PRIVATE_KEY_GIVEN, NOTHING_IMPORTED: the message says what is wrong, as that it
+        /// belongs to no key of this node), FAILED_PRECONDITION (OWN_UNUSABLE).
+        pub async fn install_certificate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::InstallCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::InstallCertificateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/onduty.trust.v1.CertificateService/InstallCertificate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "onduty.trust.v1.CertificateService",
+                        "InstallCertificate",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// ExportCertificate gives one certificate as PEM, of the node's own also what it was signed by.
         ///
         /// Who may call: whoever may open the node's unix socket.
@@ -1347,6 +1502,48 @@ pub mod certificate_service_server {
             tonic::Response<super::ImportCertificateResponse>,
             tonic::Status,
         >;
+        /// RenewCertificate makes the node's next self-signed certificate, and shows it when `now` is set.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: running sessions go on; a pair of files that does not match is never shown. One that was prepared before stays
+        /// so, and that is no error. Nothing is sent to the other node: it has to trust the new one.
+        /// Unset: without `now` it is prepared only, and exported with the selector `next`.
+        /// Errors: FAILED_PRECONDITION (SIGNED_BY_OTHER: an authority has signed the one in use; REQUEST_OUT: an authority was asked;
+        /// OWN_UNUSABLE: the files in `pki/own` cannot be used).
+        async fn renew_certificate(
+            &self,
+            request: tonic::Request<super::RenewCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewCertificateResponse>,
+            tonic::Status,
+        >;
+        /// RequestCertificate gives a request (PKCS #10, RFC 2986) for an authority to sign.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: its private key stays in `pki/own`; asked again it is the same key. The certificate in use is not touched.
+        /// Unset: the request has no fields.
+        /// Errors: FAILED_PRECONDITION (NEXT_PREPARED: a self-signed one is prepared; OWN_UNUSABLE).
+        async fn request_certificate(
+            &self,
+            request: tonic::Request<super::RequestCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RequestCertificateResponse>,
+            tonic::Status,
+        >;
+        /// InstallCertificate takes what an authority has signed, and shows it from now on.
+        ///
+        /// Who may call: whoever may open the node's unix socket.
+        /// Guarantees: running sessions go on. What a peer would refuse for its time, its usages or its names is not installed.
+        /// Unset: without bytes it is refused.
+        /// Errors: INVALID_ARGUMENT (IMPORT_EMPTY, PRIVATE_KEY_GIVEN, NOTHING_IMPORTED: the message says what is wrong, as that it
+        /// belongs to no key of this node), FAILED_PRECONDITION (OWN_UNUSABLE).
+        async fn install_certificate(
+            &self,
+            request: tonic::Request<super::InstallCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::InstallCertificateResponse>,
+            tonic::Status,
+        >;
         /// ExportCertificate gives one certificate as PEM, of the node's own also what it was signed by.
         ///
         /// Who may call: whoever may open the node's unix socket.
@@ -1380,7 +1577,7 @@ pub mod certificate_service_server {
     /// with the caller's name.
     ///
     /// A certificate is named by a `selector`: its SHA-256 fingerprint in hexadecimal or the beginning of it (at least 4 digits;
-    /// colons, blanks and case do not matter), the name of its file, or `own`. At most 256 bytes.
+    /// colons, blanks and case do not matter), the name of its file, `own`, or `next`. At most 256 bytes.
     ///
     /// Errors of every method that takes one: INVALID_ARGUMENT (reason SELECTOR_TOO_SHORT or SELECTOR_AMBIGUOUS; the message
     /// names the candidates), NOT_FOUND (CERTIFICATE_UNKNOWN; the message names similar ones). Errors of every method:
@@ -1689,6 +1886,153 @@ pub mod certificate_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ImportCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/onduty.trust.v1.CertificateService/RenewCertificate" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewCertificateSvc<T: CertificateService>(pub Arc<T>);
+                    impl<
+                        T: CertificateService,
+                    > tonic::server::UnaryService<super::RenewCertificateRequest>
+                    for RenewCertificateSvc<T> {
+                        type Response = super::RenewCertificateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewCertificateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CertificateService>::renew_certificate(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/onduty.trust.v1.CertificateService/RequestCertificate" => {
+                    #[allow(non_camel_case_types)]
+                    struct RequestCertificateSvc<T: CertificateService>(pub Arc<T>);
+                    impl<
+                        T: CertificateService,
+                    > tonic::server::UnaryService<super::RequestCertificateRequest>
+                    for RequestCertificateSvc<T> {
+                        type Response = super::RequestCertificateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RequestCertificateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CertificateService>::request_certificate(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RequestCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/onduty.trust.v1.CertificateService/InstallCertificate" => {
+                    #[allow(non_camel_case_types)]
+                    struct InstallCertificateSvc<T: CertificateService>(pub Arc<T>);
+                    impl<
+                        T: CertificateService,
+                    > tonic::server::UnaryService<super::InstallCertificateRequest>
+                    for InstallCertificateSvc<T> {
+                        type Response = super::InstallCertificateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::InstallCertificateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CertificateService>::install_certificate(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = InstallCertificateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -108,11 +108,34 @@ pub(crate) enum KeptCommand {
         #[arg(long)]
         intermediate: bool,
     },
+    /// Make this node's next certificate; the other node has to trust it before it is shown
+    Renew {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// Show it from now on; running sessions go on
+        #[arg(long)]
+        now: bool,
+    },
+    /// Make a request (CSR) for this node's next certificate, for an authority to sign
+    Request {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// Write it to this file, which must not exist yet
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Show the certificate that an authority has signed from now on; running sessions go on
+    Install {
+        #[command(flatten)]
+        place: CertsArgs,
+        /// The file, PEM or DER, with the certificates that lead to its issuer; `-` for the standard input
+        file: PathBuf,
+    },
     /// Print one as PEM; never a private key
     Export {
         #[command(flatten)]
         place: CertsArgs,
-        /// Which, by its beginning [default: this node's own]
+        /// Which, by its beginning; `next` is what `renew` has made [default: this node's own]
         fingerprint: Option<String>,
         /// Write it to this file, which must not exist yet
         #[arg(long, value_name = "FILE")]
@@ -139,6 +162,9 @@ impl KeptCommand {
             | Self::Trust { place, .. }
             | Self::Reject { place, .. }
             | Self::Import { place, .. }
+            | Self::Renew { place, .. }
+            | Self::Request { place, .. }
+            | Self::Install { place, .. }
             | Self::Export { place, .. }
             | Self::Delete { place, .. } => place,
         }

@@ -31,6 +31,7 @@ async fn serve(loaded: &Loaded, data_dir: &DataDir) -> Result<ExitCode, Failure>
         socket: data_dir.run().join(SOCKET),
         folders: folders.clone(),
         clock,
+        names: up::certificate_names(&loaded.settings),
     })
     .map_err(|error| Failure::failed(with_causes(&error)))?;
     tracing::info!("this node's certificate is {fingerprint}");

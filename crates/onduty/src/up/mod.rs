@@ -184,7 +184,7 @@ pub(crate) fn keys(settings: &NodeSettings) -> Result<Option<Arc<PairKeys>>, Fai
 
 /// What the node's own certificate is made for: its name, the host's, and every address of the machine, so that a
 /// peer may dial whichever it likes.
-fn certificate_names(settings: &NodeSettings) -> Vec<String> {
+pub(crate) fn certificate_names(settings: &NodeSettings) -> Vec<String> {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let listen = settings.node.listen.ip();
     let mut names = vec![settings.node.name.clone()];

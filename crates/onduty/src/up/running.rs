@@ -90,7 +90,7 @@ fn build(prepared: &Prepared, journal: &JournalHandle) -> Result<Services, Failu
     supervised.lend_listener(pieces::duplicate(&listener)?);
     let folders =
         prepared.folders.as_ref().ok_or_else(|| Failure::failed("the certificates were not read"))?;
-    let trust = trust::here(folders, clock, journal);
+    let trust = trust::here(&loaded.settings, folders, clock, journal);
     let link = link::build(prepared, &trust, listener, handles.link.clone())?;
     let plugins = parts::plugin_statuses(supervised.statuses(), clock.clone());
     let management = pieces::operators(prepared, journal, &trust, &handles, plugins, link.test.clone())?;

@@ -103,13 +103,15 @@ fn store(data_dir: &DataDir) -> Result<PkiStore, Failure> {
 
 /// The folders for the command line, without a node.
 pub(crate) fn certificates(
+    settings: &NodeSettings,
     data_dir: &DataDir,
     operators: Operators,
     clock: Clock,
     record: ChangeRecorder,
 ) -> Result<Certificates, Failure> {
     let folders = TrustFolders::new(store(data_dir)?, None, None);
-    Ok(Certificates::new(CertificateOptions { folders, operators, clock, record }))
+    let names = certificate_names(settings);
+    Ok(Certificates::new(CertificateOptions { folders, operators, names, clock, record }))
 }
 
 /// Writes changes of certificates into the journal.
@@ -120,14 +122,21 @@ pub(crate) fn journalled(journal: JournalHandle) -> ChangeRecorder {
 }
 
 /// From the folders of this node. Must be called inside a runtime.
-pub(crate) fn here(folders: &TrustFolders, clock: &Clock, journal: &JournalHandle) -> Trust {
+pub(crate) fn here(
+    settings: &NodeSettings,
+    folders: &TrustFolders,
+    clock: &Clock,
+    journal: &JournalHandle,
+) -> Trust {
     let stop = CancellationToken::new();
     let certificates = Certificates::new(CertificateOptions {
         folders: folders.clone(),
         operators: Operators::Direct,
+        names: certificate_names(settings),
         clock: clock.clone(),
         record: journalled(journal.clone()),
     });
+    let _renewing = tokio::spawn(certificates.clone().keep_renewed(stop.clone()));
     Trust {
         expiring: expiry::watch(folders.receiver(), clock.clone(), journal.clone(), stop.clone()),
         bundles: folders.receiver(),

@@ -48,6 +48,9 @@ pub(crate) async fn run(command: &KeptCommand) -> Result<(), Failure> {
             };
             import(at, args, file, purpose).await
         }
+        KeptCommand::Renew { place: args, now } => renew(at, args, *now).await,
+        KeptCommand::Request { place: args, out } => request(at, args, out.as_deref()).await,
+        KeptCommand::Install { place: args, file } => install(at, args, file).await,
         KeptCommand::Export { place: _, fingerprint, out } => {
             export(at, fingerprint.as_deref(), out.as_deref()).await
         }
@@ -175,6 +178,52 @@ fn tell(args: &CertsArgs, told: &Told) {
     }
 }
 
+async fn renew(place: &mut Place, args: &CertsArgs, now: bool) -> Result<(), Failure> {
+    let wire::RenewCertificateResponse { certificate, changed, notes } =
+        ask!(place, renew_certificate, wire::RenewCertificateRequest { now })?;
+    let words = match (now, changed) {
+        (true, _) => {
+            "shown to new connections from now on; where the other node does not trust it yet, do it there now"
+        }
+        (false, true) => "prepared, and nobody is shown it yet",
+        (false, false) => "was prepared already, and nobody is shown it yet",
+    };
+    tell(args, &Told { certificates: certificate.into_iter().collect(), changed, notes, words });
+    if !now && !args.json {
+        output::line(
+            "next: `onduty certs export next --out FILE` here, `onduty certs import FILE` on the other node, then \
+             `onduty certs renew --now` here",
+        );
+    }
+    Ok(())
+}
+
+async fn request(place: &mut Place, args: &CertsArgs, out: Option<&Path>) -> Result<(), Failure> {
+    let asked = ask!(place, request_certificate, wire::RequestCertificateRequest {})?;
+    match (out, args.json) {
+        (Some(path), _) => {
+            write_new(path, &asked.pem)?;
+            output::line(format!(
+                "wrote the request to {}; have it signed, then `onduty certs install` the answer here",
+                path.display()
+            ));
+        }
+        (None, true) => output::json(&serde_json::json!({ "pem": asked.pem })),
+        (None, false) => output::raw(&asked.pem),
+    }
+    Ok(())
+}
+
+async fn install(place: &mut Place, args: &CertsArgs, file: &Path) -> Result<(), Failure> {
+    let content = read(file)?;
+    let wire::InstallCertificateResponse { certificate, notes } =
+        ask!(place, install_certificate, wire::InstallCertificateRequest { content })
+            .map_err(|failure| failure.about(&file.display().to_string()))?;
+    let words = "installed: shown to new connections from now on";
+    tell(args, &Told { certificates: certificate.into_iter().collect(), changed: true, notes, words });
+    Ok(())
+}
+
 async fn export(place: &mut Place, selector: Option<&str>, out: Option<&Path>) -> Result<(), Failure> {
     let selector = selector.unwrap_or_default().to_owned();
     let exported = ask!(place, export_certificate, wire::ExportCertificateRequest { selector })?;
@@ -182,17 +231,22 @@ async fn export(place: &mut Place, selector: Option<&str>, out: Option<&Path>) -
         output::raw(&exported.pem);
         return Ok(());
     };
+    write_new(path, &exported.pem)?;
+    let certificate = exported.certificate.unwrap_or_default();
+    output::line(format!("wrote {} to {}", text::fingerprint(&certificate), path.display()));
+    Ok(())
+}
+
+/// Into a file that must not exist yet.
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let written = OpenOptions::new().write(true).create_new(true).open(path);
-    written.and_then(|mut file| file.write_all(exported.pem.as_bytes())).map_err(|error| {
+    written.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
         Failure::failed(if error.kind() == io::ErrorKind::AlreadyExists {
             format!("{} exists already and is not overwritten; choose another name", path.display())
         } else {
             format!("writing {}: {error}", path.display())
         })
-    })?;
-    let certificate = exported.certificate.unwrap_or_default();
-    output::line(format!("wrote {} to {}", text::fingerprint(&certificate), path.display()));
-    Ok(())
+    })
 }
 
 /// The bytes of a file, or of the standard input for `-`, as many as an import may have.
@@ -221,7 +275,9 @@ fn failure(status: Status) -> Failure {
         Some("IS_AUTHORITY") => Failure::refused(format!("{message} (--authority, --intermediate)")),
         Some("SELECTOR_TOO_SHORT" | "SELECTOR_AMBIGUOUS") => Failure::usage(message),
         Some("IMPORT_EMPTY" | "PRIVATE_KEY_GIVEN" | "NOTHING_IMPORTED") => Failure::settings(message),
-        Some("STORE_FULL") => Failure::refused(message),
+        Some("STORE_FULL" | "SIGNED_BY_OTHER" | "REQUEST_OUT" | "NEXT_PREPARED" | "OWN_UNUSABLE") => {
+            Failure::refused(message)
+        }
         Some("STORE_UNUSABLE") => Failure::failed(message),
         Some(_) | None => status.into(),
     }

@@ -116,7 +116,7 @@ fn in_folders(loaded: &Loaded, make_own: bool, socket: &Path) -> Result<Place, F
     }
     let (handle, journal) = open_journal(loaded, &held, &clock)?;
     let operator = Operators::Named(onduty_api::caller::user(nix::unistd::geteuid().as_raw()));
-    let certificates = trust::certificates(&held, operator, clock, trust::journalled(handle))?;
+    let certificates = trust::certificates(settings, &held, operator, clock, trust::journalled(handle))?;
     Ok(Place::Folders(Box::new(Folders { certificates, _held: held, journal })))
 }
 
