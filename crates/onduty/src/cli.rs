@@ -323,6 +323,9 @@ pub(crate) struct CanaryArgs {
     pub(crate) file: PathBuf,
 }
 
+/// Nobody waits for longer, and more cannot be counted everywhere.
+const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);
+
 /// A span of time: `90s`, `2h`, `1h 30m`, or a number of seconds.
 fn span(text: &str) -> Result<Duration, String> {
     let span = match text.parse::<f64>() {
@@ -331,7 +334,10 @@ fn span(text: &str) -> Result<Duration, String> {
             humantime::parse_duration(text).map_err(|error| format!("{error}; like 90s, 15m or 2h"))
         }
     }?;
-    if span.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(span) }
+    if span.is_zero() || span > LONGEST_SPAN {
+        return Err("must be more than zero, and at most 366 days".to_owned());
+    }
+    Ok(span)
 }
 
 #[cfg(test)]
@@ -357,7 +363,7 @@ mod tests {
         assert_eq!(span("1h 30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(span("3").unwrap(), Duration::from_secs(3));
         assert_eq!(span("0.25").unwrap(), Duration::from_millis(250));
-        for wrong in ["", "0", "0s", "-1", "soon", "NaN", "inf", "3 parsecs"] {
+        for wrong in ["", "0", "0s", "-1", "soon", "NaN", "inf", "3 parsecs", "1e12", "1e19", "367d"] {
             assert!(span(wrong).is_err(), "{wrong}");
         }
     }

@@ -31,15 +31,23 @@ pub(crate) fn load(file: Option<&Path>, set: &[String]) -> Result<Loaded, Failur
     service_kit::settings::load(&options).map_err(|problems| Failure::settings(problems.to_string()))
 }
 
+/// Never on a command line.
+const SECRET: &str = "redundancy.key";
+
 /// What the loader reads.
 pub(crate) fn options(file: Option<&Path>, set: &[String]) -> Result<LoadOptions, Failure> {
     let mut options = LoadOptions::from_process(file.map(Path::to_path_buf));
     for pair in set {
         let Some((key, value)) = pair.split_once('=') else {
-            return Err(Failure::usage(format!(
-                "--set {pair}: write it as KEY=VALUE, like redundancy.mode=secondary"
-            )));
+            // Not repeated: it may be a secret in the wrong form.
+            return Err(Failure::usage("--set: write it as KEY=VALUE, like redundancy.mode=secondary"));
         };
+        if key.trim() == SECRET {
+            return Err(Failure::usage(format!(
+                "--set {SECRET}: everybody on this machine can read the command line; use `redundancy.key_file`, or the \
+                 variable ONDUTY_REDUNDANCY__KEY"
+            )));
+        }
         options.overrides.push(Override {
             flag: format!("--set {key}"),
             key: key.trim().to_owned(),

@@ -304,3 +304,42 @@ fn the_services_own_programs_are_what_serve_is() {
     let wrong = run(env!("CARGO_BIN_EXE_heartbeat-client"), &["--config", &file]);
     assert_eq!(code(&wrong), 3, "{wrong:?}");
 }
+
+#[test]
+fn the_key_is_not_taken_from_a_command_line() {
+    let (_folder, config) = settings(free_port(), "");
+    let secret = "redundancy.key=odk1_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    for wrong in [secret, "redundancy.key"] {
+        let output = onduty(&["config", "check", "--config", &config, "--set", wrong]);
+        assert_eq!(code(&output), 2, "{output:?}");
+        assert!(!complaint(&output).contains("odk1_AAEC"), "{output:?}");
+    }
+    let said = complaint(&onduty(&["config", "check", "--config", &config, "--set", secret]));
+    assert!(said.contains("redundancy.key_file") && said.contains("ONDUTY_REDUNDANCY__KEY"), "{said}");
+}
+
+/// Whatever fails in the midst of a start is said, with its own exit code.
+#[test]
+fn a_start_that_fails_late_says_why() {
+    let (folder, config) = settings(free_port(), "");
+    let data = folder.path().join("data");
+    fs::create_dir_all(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(data.join("onduty.sock"), "no socket").unwrap();
+    let output = onduty(&["up", "--config", &config]);
+    let said = complaint(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("onduty.sock") && !said.contains("panicked"), "{said}");
+    assert!(data.join("onduty.sock").is_file(), "what is no socket is left alone");
+}
+
+#[test]
+fn a_data_directory_in_which_no_socket_fits_is_refused_before_anything_runs() {
+    let (folder, config) = settings(free_port(), "");
+    let long = folder.path().join("x".repeat(100));
+    let set = format!("node.data_dir={}", long.display());
+    let output = onduty(&["config", "check", "--config", &config, "--set", &set]);
+    let said = complaint(&output);
+    assert_eq!(code(&output), 3, "{output:?}");
+    assert!(said.contains("`node.data_dir`") && said.contains("at most 95 bytes"), "{said}");
+}

@@ -119,7 +119,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
     let verdict = validate(&settings, &sources);
     // A rule over a value that could not be read would be about the default, not about what the person wrote.
     let sound = |problem: &Problem| {
-        !failed.iter().any(|key| problem.key == *key || problem.rule.contains(key.as_str()))
+        !failed.iter().any(|key| problem.key == *key || problem.rule.contains(&format!("`{key}`")))
     };
     if !failed.contains("") {
         problems.extend(verdict.problems.into_iter().filter(sound));

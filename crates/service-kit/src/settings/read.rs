@@ -11,7 +11,7 @@ use super::plugin::PluginDefinition;
 use super::problem::{Problem, Source, nearest};
 use super::productive;
 use super::schema::{self, LATER, NODE, PLUGIN, Row};
-use super::value::{Raw, show_raw};
+use super::value::{Raw, kind_of};
 use super::{Effective, LoadOptions};
 use crate::codes::Code;
 
@@ -119,7 +119,7 @@ impl Reader<'_> {
             }
             let (source, _) = self.origin(value, path);
             let rule = "must be a table".to_owned();
-            return self.refuse(Code::BadValue, path, Some(show_raw(value)), rule, source);
+            return self.refuse(Code::BadValue, path, Some(kind_of(value)), rule, source);
         }
         let last = segments[segments.len() - 1];
         if !siblings.contains(&last) {

@@ -19,6 +19,8 @@ use crate::codes::Code;
 const SHORTEST_KEY: usize = 16;
 /// What a generated key begins with.
 const GENERATED: &str = "odk1_";
+/// A unix socket's path has at most 107 bytes (`sun_path` in unix(7)); the operators' is `onduty.sock` in the data directory.
+const LONGEST_DATA_DIR: usize = 107 - "/onduty.sock".len();
 
 /// What the rules say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +86,13 @@ impl Check<'_> {
             let hint =
                 if self.is_set("node.name") { "" } else { " (this is the host name: set `node.name`)" };
             self.wrong("node.name", format!("must be 1 to 64 characters out of A-Z a-z 0-9 . _ -{hint}"));
+        }
+        let length = self.settings.node.data_dir.as_os_str().len();
+        if length > LONGEST_DATA_DIR {
+            self.wrong(
+                "node.data_dir",
+                format!("must have at most {LONGEST_DATA_DIR} bytes: the node's unix socket lies in it, and the system takes no longer path"),
+            );
         }
         let pair = &self.settings.redundancy.pair;
         if !pair.is_empty() && NodeName::try_from(pair.clone()).is_err() {
@@ -164,12 +173,15 @@ impl Check<'_> {
         let redundancy = &self.settings.redundancy;
         let unbound = redundancy.channel_binding == ChannelBindingMode::Off;
         let secondary = redundancy.mode == Mode::Secondary;
-        let trusts_all = secondary && redundancy.secondary.trust == Some(Trust::All);
-        if trusts_all && unbound {
+        let everybody = redundancy.secondary.trust == Some(Trust::All);
+        // A primary that has an address dials too, to see whether the other node is one.
+        let dials = secondary || redundancy.mode == Mode::Primary && redundancy.secondary.address.is_some();
+        let trusts_all = secondary && everybody;
+        if dials && everybody && unbound {
             let rule = "with `redundancy.channel_binding` off anybody could sit between the nodes: use `store` or `system`";
             self.wrong("redundancy.secondary.trust", rule);
         }
-        if trusts_all && self.has_typed_key() {
+        if dials && everybody && self.has_typed_key() {
             let rule = "a typed key could be guessed by a false primary: use `store` or `system`, or a key of `onduty key generate`";
             self.wrong("redundancy.secondary.trust", rule);
         }

@@ -76,6 +76,16 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Any value as the file would have it, for messages; cut when long.
+/// A value where a table belongs: what it is, not what is in it, for that may be a secret.
+pub(super) fn kind_of(value: &Value) -> String {
+    match value {
+        Value::Num(..) | Value::Bool(..) | Value::Empty(..) => show_raw(value),
+        Value::Array(..) => "a list".to_owned(),
+        Value::String(..) | Value::Char(..) => "text".to_owned(),
+        Value::Dict(..) => "a table".to_owned(),
+    }
+}
+
 pub(super) fn show_raw(value: &Value) -> String {
     let text = serde_json::to_string(value).unwrap_or_else(|_| "a value that cannot be shown".to_owned());
     match text.char_indices().nth(120) {

@@ -337,3 +337,33 @@ fn a_rule_over_a_value_that_could_not_be_read_is_not_said() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("`redundancy.primary.timeout` is \"x\""));
 }
+
+#[test]
+fn a_list_in_the_place_of_a_table_is_named_and_never_shown() {
+    let key = "odk1_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let said =
+        problems(format!("[node]\nname = 'a'\n[[redundancy]]\nmode = 'primary'\nkey = '{key}'\n")).join("\n");
+    assert!(said.contains("`redundancy` is a list: must be a table") && !said.contains(key), "{said}");
+    let said = problems("[node]\nname = 'a'\nredundancy = 'odk1_secret'\n").join("\n");
+    assert!(
+        said.contains("`redundancy` is text: must be a table") && !said.contains("odk1_secret"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_stray_key_hides_no_other_problem() {
+    let said = problems("key = 1\n[node]\nname = 'a'\n[redundancy]\nmode = 'primary'\n").join("\n");
+    assert!(said.contains("`key`"), "{said}");
+    assert!(said.contains("`redundancy.key_file` is missing"), "{said}");
+}
+
+/// It dials to see whether the other node is a primary, too, and proves the key to whoever answers.
+#[test]
+fn a_primary_that_has_an_address_is_held_to_what_a_secondary_is() {
+    let address = "[redundancy.secondary]\naddress = 'https://other:5001'\ntrust = 'all'\n";
+    let _sound = loaded(&format!("{}{address}", primary("")));
+    let unbound = primary("").replace("mode =", "channel_binding = 'off'\nmode =");
+    assert!(problem(&format!("{unbound}{address}")).contains("anybody could sit between the nodes"));
+    let _sound = loaded(&unbound);
+}
