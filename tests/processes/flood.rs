@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::attacker::{Call, Ends, Wire, key_of, local, runtime, stranger, tcp, tls};
-use crate::hostile::not_noticed;
+use crate::hostile::{not_noticed, stands};
 use crate::{
     PATIENCE, at_most, count_of, has_event, one_at_a_time, options, runs_again, sessions, tells, undisturbed,
 };
@@ -159,7 +159,7 @@ fn ten_thousand_strangers_change_nothing_and_a_cut_peer_gets_back_in_among_them(
     pair.redundant();
     let wish = std::env::var("ONDUTY_TEST_GARBAGE").ok();
     let strangers = wish.map_or(STRANGERS, |text| text.parse().expect("ONDUTY_TEST_GARBAGE is a number"));
-    let (since, stood) = (boot_ns(), sessions(&pair.secondary));
+    let (since, stood) = (boot_ns(), stands(&pair));
     let manager = pair.primary.manager();
     let (memory, open) = (memory_kib(manager), descriptors(manager));
 
@@ -171,7 +171,7 @@ fn ten_thousand_strangers_change_nothing_and_a_cut_peer_gets_back_in_among_them(
         most_memory = most_memory.max(memory_kib(manager));
         (flood.come.load(Ordering::Relaxed) >= strangers / 2).then_some(())
     });
-    not_noticed(&pair, stood);
+    not_noticed(&pair, &stood);
     let mut back = Vec::new();
     until("the other half", PATIENCE * 4, || {
         if back.len() < 3 {
@@ -242,7 +242,7 @@ fn a_crash_in_the_middle_of_a_flood_is_noticed_and_the_stop_of_a_flooded_node_is
 fn each_kind_of_stranger_is_turned_away_for_its_reason() {
     let _turn = beside_others();
     let pair = Pair::running(options());
-    let (since, stood) = (boot_ns(), sessions(&pair.secondary));
+    let (since, stood) = (boot_ns(), stands(&pair));
     let (ends, to) = (Ends::new(), local(pair.port));
     let attack = runtime();
     // Some say nothing more, and stay until they are shown out.
@@ -260,7 +260,7 @@ fn each_kind_of_stranger_is_turned_away_for_its_reason() {
     assert_eq!(status.rejected_as("evicted"), 0, "{status:#?}");
     drop(open);
     undisturbed(&pair, &pair.primary, since);
-    not_noticed(&pair, stood);
+    not_noticed(&pair, &stood);
 }
 
 #[test]

@@ -12,8 +12,8 @@ use tonic::client::Grpc;
 use tonic::{Code, Request, Status};
 
 use crate::attacker::{Channel, Ends, local, origin, runtime};
-use crate::hostile::not_noticed;
-use crate::{options, sessions, undisturbed};
+use crate::hostile::{not_noticed, stands};
+use crate::{options, undisturbed};
 
 /// Every `/package.Service/Method` of the files in `proto/`.
 fn methods() -> Vec<String> {
@@ -55,7 +55,7 @@ async fn call(ends: &Ends, port: u16, method: &str) -> Status {
 fn over_the_network_every_call_but_the_heartbeat_is_unknown() {
     let _turn = beside_others();
     let pair = Pair::running(options());
-    let (since, stood) = (boot_ns(), sessions(&pair.secondary));
+    let (since, stood) = (boot_ns(), stands(&pair));
     let mut methods = methods();
     for known in ["/onduty.failover.v1.FailoverService/Stop", "/onduty.events.v1.EventsService/WatchEvents"] {
         assert!(methods.iter().any(|method| method == known), "{known} is not among {methods:?}");
@@ -83,7 +83,7 @@ fn over_the_network_every_call_but_the_heartbeat_is_unknown() {
         }
     });
     undisturbed(&pair, &pair.primary, since);
-    not_noticed(&pair, stood);
+    not_noticed(&pair, &stood);
 }
 
 #[test]

@@ -184,6 +184,12 @@ pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, Refusal> {
         .map_err(|_| Refusal::BadHost { host: host.chars().take(256).collect() })
 }
 
+/// Whether this can be dialled, and so stand in a certificate: a host name or an address.
+#[must_use]
+pub fn can_be_dialled(host: &str) -> bool {
+    server_name(host.strip_suffix('.').unwrap_or(host)).is_ok()
+}
+
 /// For people: fingerprint, subject and names, also of what is no certificate.
 pub(crate) fn describe(der: &[u8]) -> String {
     CertificateFacts::read(der)

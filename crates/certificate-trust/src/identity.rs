@@ -33,7 +33,7 @@ use crate::Fingerprint;
 use crate::bundle::{BundleReceiver, OwnPair};
 use crate::certificate::{CertificateFacts, InvalidCertificate};
 use crate::decision;
-use crate::manage::rename;
+use crate::manage::{rename, turn};
 use crate::pki::{FileProblem, MAX_FILE, PkiError, PkiStore, read_certificates};
 use crate::provider::provider;
 use crate::refusal::Refusal;
@@ -362,6 +362,7 @@ pub(crate) fn is_of_key(folder: &Path, key: &str, der: &[u8]) -> Result<bool, Id
 
 /// The key of a renewal has been put in place, and its certificate has not.
 fn finish_renewal(folder: &Path) -> Result<(), IdentityError> {
+    let _turn = turn();
     let left = exists(&folder.join(NEXT_CERTIFICATE))? && !exists(&folder.join(NEXT_KEY))?;
     if left && fits(folder, NEXT_CERTIFICATE, PRIVATE_KEY).is_ok() && load(folder).is_err() {
         rename(folder, NEXT_CERTIFICATE, CERTIFICATE)?;

@@ -56,7 +56,7 @@ pub use bundle::{
     Bundle, BundleReceiver, BundleSender, Der, Later, OwnPair, SystemRoots, TrustKeeper, Unknown,
 };
 pub use certificate::{CertificateFacts, InvalidCertificate};
-pub use decision::{Accepted, Purpose, Question, TrustMode, decide};
+pub use decision::{Accepted, Purpose, Question, TrustMode, can_be_dialled, decide};
 pub use error::TlsError;
 pub use expiry::{Expiring, Urgency, expiring};
 pub use fingerprint::Fingerprint;

@@ -25,9 +25,13 @@ fn places(store: &PkiStore, der: &[u8]) -> Vec<Place> {
 }
 
 fn pem(der: &[u8]) -> String {
+    pem_of(der, "CERTIFICATE")
+}
+
+fn pem_of(der: &[u8], label: &str) -> String {
     let body: Vec<String> =
         base64(der).as_bytes().chunks(64).map(|line| String::from_utf8(line.to_vec()).unwrap()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", body.join("\n"))
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", body.join("\n"))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -156,7 +160,7 @@ fn an_authority_is_trusted_only_when_that_is_said() {
         "certs.not_authority"
     );
     let change = store.reject(&hex, NOW).unwrap();
-    assert!(change.to_string().contains("nothing it has signed"), "{change}");
+    assert!(change.to_string().contains("because it has signed it"), "{change}");
     assert_eq!(store.import(&root.der, ImportAs::Authority, NOW).unwrap_err().code(), "certs.was_rejected");
 }
 
@@ -215,6 +219,14 @@ async fn a_revocation_list_is_imported_replaced_and_deleted() {
     assert!(older.to_string().contains("newer revocation list"), "{older}");
     store.import(&root.crl(&[], -1, 30), ImportAs::Peer, NOW).unwrap();
     assert_eq!(support::files(&store.crls()[0]).len(), 1, "it has replaced the older one");
+    // Several of one issuer in one file: the newest counts, in whatever order they come.
+    let (newer, newest) = (root.crl(&[], -4, 30), root.crl(&[42], 0, 30));
+    let both = [&newest, &newer].map(|der| pem_of(der, "X509 CRL")).concat();
+    store.import(both.as_bytes(), ImportAs::Peer, NOW).unwrap();
+    assert_eq!(support::files(&store.crls()[0]).len(), 1);
+    assert_eq!(store.list().unwrap().crls[0].revoked, 1, "the newest");
+    store.delete(support::files(&store.crls()[0])[0].file_name().unwrap().to_str().unwrap(), None).unwrap();
+    store.import(&root.crl(&[], -1, 30), ImportAs::Peer, NOW).unwrap();
     assert!(shake(&connector, HOST, &acceptor).await.0.is_ok());
 
     // One that is put there by hand and is none stops every chain, and is said.
@@ -247,4 +259,20 @@ fn a_certificate_in_two_places_is_deleted_where_that_is_said() {
     assert_eq!(places(&store, &root.der), [Place::Issuers]);
     store.delete(&hex, None).unwrap();
     assert!(places(&store, &root.der).is_empty());
+}
+
+#[test]
+fn what_is_trusted_by_itself_outlives_the_rejection_of_its_authority_and_is_named() {
+    let (b, root) = (Node::new(&["node-b"]), Authority::root("Plant CA", plain));
+    let (store, leaf) = (store(&b), root.leaf(plain));
+    store.import([pem(&leaf), pem(&root.der)].concat().as_bytes(), ImportAs::Peer, NOW).unwrap();
+    let change = store.reject(&Fingerprint::of(&root.der).to_hex(), NOW).unwrap();
+    let said = change.to_string();
+    assert!(said.contains("nothing is accepted any more because it has signed it"), "{said}");
+    assert!(
+        said.contains("still accepted, are") && said.contains(&Fingerprint::of(&leaf).to_string()),
+        "{said}"
+    );
+    let change = store.reject(&Fingerprint::of(&leaf).to_hex(), NOW).unwrap();
+    assert!(!change.to_string().contains("still accepted"));
 }

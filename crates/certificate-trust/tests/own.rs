@@ -103,6 +103,59 @@ fn a_renewal_that_was_cut_in_half_is_finished_at_the_next_look() {
     }
 }
 
+/// A power cut between the two files of a preparation: nobody was asked for anything.
+#[test]
+fn a_preparation_that_was_cut_in_half_is_begun_anew() {
+    let names = owned(&NAMES);
+    let half = || {
+        let (a, store) = node();
+        let _ = store.prepare(&names, NOW).unwrap();
+        fs::remove_file(a.pki().join("own/next.key")).unwrap();
+        assert!(!a.identity.reload().unwrap());
+        (a, store)
+    };
+    let (a, store) = half();
+    let due = store.renew_when_due(&names, end_of(&a) - DAY).unwrap();
+    assert_eq!(due.map(|change| change.action), Some(Action::Prepared));
+    let (_a, store) = half();
+    assert!(store.request(&names, NOW).is_ok());
+    assert!(matches!(store.prepare(&names, NOW), Err(ManageError::RequestOut)));
+}
+
+/// Whoever looks in the middle of an exchange does not take it for one that was cut in half.
+#[test]
+fn a_look_in_the_middle_of_an_exchange_leaves_it_to_who_began_it() {
+    let (a, store) = node();
+    let names = owned(&NAMES);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _looking = scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = a.identity.reload().unwrap();
+            }
+        });
+        let shown: Result<Vec<_>, _> = (0..40).map(|_| store.show_next(&names, NOW)).collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(shown.is_ok(), "{shown:?}");
+    });
+}
+
+#[test]
+fn what_was_prepared_goes_when_an_authority_signs_the_key_in_use() {
+    let (a, store) = node();
+    let (names, root) = (owned(&NAMES), Authority::root("Plant CA", |_| {}));
+    let _ = store.prepare(&names, NOW).unwrap();
+    let key = KeyPair::from_pem(&fs::read_to_string(a.private_key()).unwrap()).unwrap();
+    let signed = root.leaf_with(&key, |params| {
+        params.subject_alt_names = vec![SanType::DnsName("node-a".try_into().unwrap())];
+    });
+    let _ = store.install(&signed, &names, NOW).unwrap();
+    assert!(!a.pki().join("own/next.key").exists() && !a.pki().join("own/next.pem").exists());
+    assert!(a.identity.reload().unwrap());
+    assert_eq!(a.identity.fingerprint(), Fingerprint::of(&signed));
+    assert!(store.request(&names, NOW).is_ok());
+}
+
 #[test]
 fn what_does_not_fit_together_is_never_shown() {
     let (a, store) = node();

@@ -310,3 +310,13 @@ fn a_file_that_is_no_certificate_is_a_warning_in_the_list_and_hides_no_other() {
     let mode = fs::metadata(node.data().join("pki/own")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700);
 }
+
+/// What nobody can dial is left out of the certificate, and keeps no node from starting.
+#[test]
+fn a_node_whose_name_is_no_host_name_has_a_certificate_all_the_same() {
+    for name in ["7", "line.2", "-a", "a..b"] {
+        let shown = Node::new(name).json(&["show"]);
+        let names = shown["names"].as_array().unwrap();
+        assert!(!names.is_empty() && !names.iter().any(|known| known == &format!("`{name}`")), "{shown}");
+    }
+}

@@ -39,7 +39,7 @@ impl PkiStore {
     }
 
     /// Rejects a certificate that is here, for good: it moves to `distrusted`, and nothing else can make it accepted; of an
-    /// authority also nothing that it has signed.
+    /// authority also nothing because it has signed it. What is trusted by itself stays so, and is named.
     ///
     /// # Errors
     /// When it is not found or is the own one.
@@ -49,7 +49,9 @@ impl PkiStore {
         let from = self.remove_others(&entries, Place::Distrusted)?;
         let mut notes = already(&from, &entries, Place::Distrusted);
         if facts.is_authority {
-            notes.push("it is an authority: nothing it has signed is accepted any more".to_owned());
+            notes
+                .push("it is an authority: nothing is accepted any more because it has signed it".to_owned());
+            notes.extend(self.trusted_itself(&facts)?);
         }
         Ok(Change {
             action: Action::Rejected,
@@ -57,6 +59,24 @@ impl PkiStore {
             crls: Vec::new(),
             notes,
         })
+    }
+
+    /// What an authority has signed and people have trusted by itself goes on being accepted.
+    fn trusted_itself(&self, authority: &CertificateFacts) -> Result<Option<String>, ManageError> {
+        let signed: Vec<String> = self
+            .list()?
+            .entries
+            .iter()
+            .filter(|entry| entry.place == Place::Trusted && !entry.facts.is_authority)
+            .filter(|entry| entry.facts.issuer == authority.subject)
+            .map(|entry| entry.facts.to_string())
+            .collect();
+        Ok((!signed.is_empty()).then(|| {
+            format!(
+                "trusted by themselves, and so still accepted, are {}: reject them, too",
+                signed.join(", ")
+            )
+        }))
     }
 
     /// Removes a certificate from one place, or a revocation list by its file's name. Without `place` it must be in one only.
@@ -192,8 +212,10 @@ pub(super) fn time_note(facts: &CertificateFacts, now_unix: u64) -> Option<Strin
 
 /// Removes one certificate from its file; the others of that file stay.
 fn take_out(entry: &Entry) -> Result<(), ManageError> {
+    let unreadable =
+        |why| PkiError { operation: "read", path: entry.file.clone(), source: io::Error::other(why) };
     let others: Vec<Entry> = read_entries(entry.place, &entry.file)
-        .unwrap_or_default()
+        .map_err(unreadable)?
         .into_iter()
         .filter(|other| other.facts.fingerprint != entry.facts.fingerprint)
         .collect();

@@ -4,6 +4,7 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use service_kit::atomic_file;
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use super::change::{check_authority, time_note};
 use super::look::{describe_list, read_lists};
@@ -116,21 +117,35 @@ impl PkiStore {
     }
 
     fn plan_lists<'a>(&self, lists: &'a [Der]) -> Result<Vec<(String, &'a Der, CrlEntry)>, ManageError> {
-        let mut planned = Vec::new();
+        let mut planned: Vec<(String, &'a Der, CrlEntry)> = Vec::new();
         for der in lists {
             let unreadable = |why| ManageError::Unreadable { why };
             let entry = describe_list(&self.crls()[0], der).map_err(unreadable)?;
             // One file for each issuer.
-            let name = format!("{}.crl", Fingerprint::of(entry.issuer.as_bytes()).to_hex());
-            let here = read_lists(&self.crls()[0].join(&name)).unwrap_or_default();
+            let name = format!("{}.crl", issuer_of(der).map_err(unreadable)?.to_hex());
+            // Of several of one issuer that come together the newest counts.
+            match planned.iter_mut().find(|(known, ..)| *known == name) {
+                Some(known) if known.2.made_unix < entry.made_unix => *known = (name, der, entry),
+                Some(_newer) => {}
+                None => planned.push((name, der, entry)),
+            }
+        }
+        for (name, _, entry) in &planned {
+            let here = read_lists(&self.crls()[0].join(name)).unwrap_or_default();
             if let Some(newer) = here.iter().find(|list| list.made_unix > entry.made_unix) {
                 let why = format!("there is a newer revocation list of `{}` already", newer.issuer);
-                return Err(unreadable(why));
+                return Err(ManageError::Unreadable { why });
             }
-            planned.push((name, der, entry));
         }
         Ok(planned)
     }
+}
+
+/// The issuer of a revocation list, by the bytes of its name: what people read of it may be another one's, too.
+fn issuer_of(der: &[u8]) -> Result<Fingerprint, String> {
+    let (_, list) =
+        CertificateRevocationList::from_der(der).map_err(|_| "it is no revocation list".to_owned())?;
+    Ok(Fingerprint::of(list.issuer().as_raw()))
 }
 
 /// Everything that is in the bytes.

@@ -26,7 +26,7 @@ use crate::identity::IdentityError;
 use crate::pki::PkiError;
 
 pub use import::ImportAs;
-pub(crate) use own::rename;
+pub(crate) use own::{rename, turn};
 
 /// Where a certificate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

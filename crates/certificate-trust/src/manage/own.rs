@@ -14,7 +14,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rcgen::KeyPair;
 use zeroize::Zeroizing;
@@ -33,6 +33,11 @@ use crate::refusal::Refusal;
 /// One change of the own files at a time in this process; other processes are kept out by the lock of the data directory.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Held by whoever changes the own files, and by whoever would take two of them for a change that was cut in half.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One day, in seconds.
 const DAY: i64 = 86_400;
 /// So long before its end a certificate that was made here gets a successor.
@@ -47,7 +52,7 @@ impl PkiStore {
     /// # Errors
     /// When the one in use was signed by an authority, a request is out, or files cannot be read or written.
     pub fn prepare(&self, names: &[String], now_unix: u64) -> Result<Change, ManageError> {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn();
         self.prepare_in_turn(names, now_unix)
     }
 
@@ -65,8 +70,9 @@ impl PkiStore {
         }
         let key = KeyPair::generate().map_err(IdentityError::Make)?;
         let made = certificate_params(names, now_unix)?.self_signed(&key).map_err(IdentityError::Make)?;
-        write(&folder, NEXT_KEY, 0o600, Zeroizing::new(key.serialize_pem()).as_bytes())?;
+        // The key last: alone it would look like one whose request is out.
         write(&folder, NEXT_CERTIFICATE, 0o644, made.pem().as_bytes())?;
+        write(&folder, NEXT_KEY, 0o600, Zeroizing::new(key.serialize_pem()).as_bytes())?;
         Ok(own_change(Action::Prepared, facts_of(made.der())?, false))
     }
 
@@ -75,7 +81,7 @@ impl PkiStore {
     /// # Errors
     /// As [`PkiStore::prepare`], and when the next pair does not fit together.
     pub fn show_next(&self, names: &[String], now_unix: u64) -> Result<Change, ManageError> {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn();
         if self.next()?.is_none() {
             let _made = self.prepare_in_turn(names, now_unix)?;
         }
@@ -113,7 +119,7 @@ impl PkiStore {
     /// # Errors
     /// When a prepared certificate is there, or files cannot be read or written.
     pub fn request(&self, names: &[String], now_unix: u64) -> Result<String, ManageError> {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn();
         let folder = self.own();
         if self.next()?.is_some() {
             return Err(ManageError::NextPrepared);
@@ -122,6 +128,8 @@ impl PkiStore {
             key_in(&folder, NEXT_KEY)?
         } else {
             let key = KeyPair::generate().map_err(IdentityError::Make)?;
+            // Of a preparation that was cut in half.
+            remove(&folder, NEXT_CERTIFICATE)?;
             write(&folder, NEXT_KEY, 0o600, Zeroizing::new(key.serialize_pem()).as_bytes())?;
             key
         };
@@ -136,7 +144,7 @@ impl PkiStore {
     /// # Errors
     /// When none of them belongs to a key of this node, when a peer would refuse it, or when files cannot be read or written.
     pub fn install(&self, bytes: &[u8], names: &[String], now_unix: u64) -> Result<Change, ManageError> {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn();
         let mut chain = certificates_in(bytes).map_err(|why| ManageError::Unreadable { why })?;
         let folder = self.own();
         let (index, file) = self.belongs(&chain)?;
@@ -146,6 +154,10 @@ impl PkiStore {
         let notes = check_own(&leaf, names, now_unix)?;
         let pem: String =
             core::iter::once(&leaf).chain(&chain).map(|der| crate::rejected::pem(der)).collect();
+        if file == PRIVATE_KEY && self.next()?.is_some() {
+            // What was prepared is not needed any more; the key first, for alone it would look like one whose request is out.
+            remove(&folder, NEXT_KEY)?;
+        }
         write(&folder, NEXT_CERTIFICATE, 0o644, pem.as_bytes())?;
         if file == NEXT_KEY {
             rename(&folder, NEXT_KEY, PRIVATE_KEY)?;
@@ -238,6 +250,16 @@ fn key_in(folder: &Path, name: &str) -> Result<KeyPair, ManageError> {
     let pem = read_key_text(folder, name)?;
     let malformed = |_| IdentityError::KeyMalformed { path: folder.join(name) };
     Ok(KeyPair::from_pem(&pem).map_err(malformed)?)
+}
+
+/// Gone also after a power cut, or not there.
+fn remove(folder: &Path, name: &str) -> Result<(), PkiError> {
+    let failed = |source: io::Error| PkiError { operation: "remove", path: folder.join(name), source };
+    match fs::remove_file(folder.join(name)) {
+        Ok(()) => File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// In place also after a power cut.

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::{KeySources, PairKeys, TrustFolders};
+use certificate_trust::{KeySources, PairKeys, TrustFolders, can_be_dialled};
 use failover_core::{Identity, Mode, NodeName};
 use secrecy::SecretString;
 use service_kit::Clock;
@@ -196,8 +196,12 @@ pub(crate) fn certificate_names(settings: &NodeSettings) -> Vec<String> {
         names.push(listen.to_string());
     }
     let mut seen = std::collections::BTreeSet::new();
-    names.retain(|name| seen.insert(name.clone()));
+    // A node may be called `7`, and a container's host name may be a number: nobody can dial those.
+    names.retain(|name| can_be_dialled(name) && seen.insert(name.clone()));
     names.truncate(MOST_NAMES);
+    if names.is_empty() {
+        names.push("localhost".to_owned());
+    }
     names
 }
 

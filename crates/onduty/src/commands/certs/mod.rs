@@ -129,6 +129,7 @@ async fn import(place: &mut Place, args: &CertsArgs, file: &Path, purpose: Purpo
     notes.extend(lists.iter().map(|issuer| format!("the revocation list of `{issuer}` is in force")));
     let words = match (changed, purpose) {
         (false, _) => "was there already",
+        (true, _) if certificates.is_empty() => "imported",
         (true, Purpose::Unspecified) => "imported, and now trusted",
         (true, Purpose::Authority) => "imported, and everything it has signed is trusted now",
         (true, Purpose::Intermediate) => "imported: it completes chains, and nobody is trusted by that alone",
