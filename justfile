@@ -32,7 +32,7 @@ simulate N="1000" *ARGS:
 e2e *ARGS:
     cargo test --package onduty --test processes --test netns {{ARGS}}
 
-# The wire contract as others see it: `buf lint`, and a client in Python that operates a real pair (needs pip).
+# The wire as others see it: `buf lint`, a client in Python that operates a real pair, the port's TLS (needs pip).
 conformance *ARGS:
     tests/conformance/run {{ARGS}}
 
