@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!   Ends       certificate of his own, trust in everybody        Call   the heartbeat call, message by message
-//!   Wire       a relay of bytes that can be cut                  relay  the same, but it ends TLS: the man in the middle
+//!   Wire       a relay of bytes that can be cut, and forge       relay  the same, but it ends TLS: the man in the middle
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use certificate_trust::proof::{self, Transcript};
 use certificate_trust::{
@@ -20,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use onduty_api::heartbeat::{ClientProofs, DialFrame, Hello};
 use onduty_api::wire::heartbeat::v1 as wire;
 use service_kit::Clock;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -68,8 +71,12 @@ impl Ends {
 
 /// A TCP connection from elsewhere.
 pub(crate) async fn tcp(to: SocketAddr) -> std::io::Result<TcpStream> {
+    tcp_from(ELSEWHERE, to).await
+}
+
+async fn tcp_from(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from((ELSEWHERE, 0)))?;
+    socket.bind(SocketAddr::from((from, 0)))?;
     socket.connect(to).await
 }
 
@@ -88,11 +95,27 @@ pub(crate) struct Channel(http2::SendRequest<Body>);
 impl Channel {
     /// HTTP/2 over TLS; `None` when the node has hung up.
     pub(crate) async fn open(connector: &Connector, to: SocketAddr) -> Option<(Self, ChannelBinding)> {
-        let (io, binding) = tls(connector, to).await?;
+        Self::open_from(ELSEWHERE, connector, to).await
+    }
+
+    async fn open_from(
+        from: IpAddr,
+        connector: &Connector,
+        to: SocketAddr,
+    ) -> Option<(Self, ChannelBinding)> {
+        let (io, binding) = connector.connect("localhost", tcp_from(from, to).await.ok()?).await.ok()?;
+        Some((Self::over(io).await?, binding))
+    }
+
+    /// HTTP/2 over anything.
+    pub(crate) async fn over<IO>(io: IO) -> Option<Self>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (call, connection) =
             http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(io)).await.ok()?;
         tokio::spawn(connection);
-        Some((Self(call), binding))
+        Some(Self(call))
     }
 }
 
@@ -123,7 +146,11 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) async fn open(connector: &Connector, to: SocketAddr) -> Option<Self> {
-        let (channel, binding) = Channel::open(connector, to).await?;
+        Self::open_from(ELSEWHERE, connector, to).await
+    }
+
+    pub(crate) async fn open_from(from: IpAddr, connector: &Connector, to: SocketAddr) -> Option<Self> {
+        let (channel, binding) = Channel::open_from(from, connector, to).await?;
         let (outbox, frames) = mpsc::channel(64);
         let mut client = HeartbeatServiceClient::with_origin(channel, origin());
         let inbox = client.session(ReceiverStream::new(frames)).await.ok()?.into_inner();
@@ -137,16 +164,12 @@ impl Call {
 
     /// Says Hello and answers the challenge with `keys`; gives the two frames that were sent.
     pub(crate) async fn prove(&mut self, hello: Hello, keys: &PairKeys) -> [wire::SessionRequest; 2] {
-        let hello = hello.encode();
-        let first: wire::SessionRequest = DialFrame::Hello(hello.clone()).into();
-        self.send(first.clone()).await;
-        let challenge = match self.inbox.message().await.expect("an answer").and_then(|it| it.frame) {
-            Some(Frame::Challenge(challenge)) => challenge,
-            other => panic!("{other:?} instead of a challenge"),
-        };
+        let channel_bound = hello.channel_bound;
+        let (hello, challenge) = self.greet(hello).await;
+        let first = DialFrame::Hello(hello.clone()).into();
         let transcript = Transcript {
             binding: &self.binding,
-            channel_bound: true,
+            channel_bound,
             hello: &hello,
             challenge: &challenge,
             offered: keys.count(),
@@ -155,6 +178,16 @@ impl Call {
         let second: wire::SessionRequest = DialFrame::Proof(ClientProofs { proofs, key_checks }).into();
         self.send(second.clone()).await;
         [first, second]
+    }
+
+    /// Says Hello; gives its bytes and those of the challenge.
+    pub(crate) async fn greet(&mut self, hello: Hello) -> (Vec<u8>, Vec<u8>) {
+        let hello = hello.encode();
+        self.send(DialFrame::Hello(hello.clone())).await;
+        match self.inbox.message().await.expect("an answer").and_then(|it| it.frame) {
+            Some(Frame::Challenge(challenge)) => (hello, challenge),
+            other => panic!("{other:?} instead of a challenge"),
+        }
     }
 
     /// Reads until the node ends the call, and gives what it said last.
@@ -196,10 +229,12 @@ pub(crate) fn key_of(file: &Path) -> PairKeys {
     PairKeys { current: PairKey::parse(text.trim()).expect("a key"), previous: None }
 }
 
-/// A relay of bytes to a port, which can be cut. Runs until dropped.
+/// A relay of bytes to a port, which can be cut, and answer with bytes of its own. Runs until dropped.
 pub(crate) struct Wire {
     pub(crate) port: u16,
     cut: watch::Sender<u64>,
+    forged: watch::Sender<Option<Vec<u8>>>,
+    shown: Arc<AtomicUsize>,
     _runtime: Runtime,
 }
 
@@ -208,12 +243,19 @@ impl Wire {
         let runtime = runtime();
         let listener = runtime.block_on(TcpListener::bind(local(0))).expect("a port");
         let own = listener.local_addr().expect("its address").port();
-        let (cut, seen) = watch::channel(0);
+        let ((cut, seen), (forged, forge)) = (watch::channel(0), watch::channel(None::<Vec<u8>>));
+        let shown = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&shown);
         runtime.spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let mut seen = seen.clone();
+                let (mut seen, bytes, counted) = (seen.clone(), forge.borrow().clone(), Arc::clone(&counted));
                 let _now = *seen.borrow_and_update();
                 tokio::spawn(async move {
+                    if let Some(bytes) = bytes {
+                        show(near, &bytes).await;
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
                     let Ok(mut far) = TcpStream::connect(local(port)).await else { return };
                     tokio::select! {
                         _ended = copy_bidirectional(&mut near, &mut far) => {}
@@ -222,13 +264,32 @@ impl Wire {
                 });
             }
         });
-        Self { port: own, cut, _runtime: runtime }
+        Self { port: own, cut, forged, shown, _runtime: runtime }
     }
 
     /// Ends every connection over it; new ones are let through.
     pub(crate) fn cut(&self) {
         self.cut.send_modify(|times| *times += 1);
     }
+
+    /// Shows these bytes to every new connection instead of letting it through.
+    pub(crate) fn forge(&self, bytes: Option<Vec<u8>>) {
+        self.forged.send_replace(bytes);
+    }
+
+    /// How many were shown forged bytes.
+    pub(crate) fn shown(&self) -> usize {
+        self.shown.load(Ordering::Relaxed)
+    }
+}
+
+/// Says this and hangs up, as a guard does with its tombstone.
+pub(crate) async fn show(mut io: TcpStream, bytes: &[u8]) {
+    // Err: it has hung up.
+    let _ = io.write_all(bytes).await;
+    let _ = io.shutdown().await;
+    let rest = async { while io.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {} };
+    let _ = tokio::time::timeout(Duration::from_millis(500), rest).await;
 }
 
 /// Ends TLS with a certificate of its own and relays every byte to a port. Runs until dropped.

@@ -33,7 +33,7 @@ const EVERY: Duration = Duration::from_millis(10);
 /// Of so many strangers, one each does what costs a TLS handshake.
 const KINDS: usize = 50;
 /// What the waiting connections may cost: 128 with less than 200 KiB each, and what the allocator keeps.
-const MOST_GROWTH_KIB: u64 = 48 * 1024;
+pub(crate) const MOST_GROWTH_KIB: u64 = 48 * 1024;
 /// 128 that wait, and as many as the strangers can have open besides until the node has closed its end.
 const MOST_MORE_DESCRIPTORS: usize = 450;
 
@@ -123,19 +123,19 @@ impl Flood {
     }
 }
 
-fn memory_kib(pid: Pid) -> u64 {
+pub(crate) fn memory_kib(pid: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
     line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
 }
 
-fn descriptors(pid: Pid) -> usize {
+pub(crate) fn descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").count()
 }
 
 /// Cuts the session, and asserts that it is back in time.
 #[track_caller]
-fn is_back_after_a_cut(pair: &Pair, wire: &Wire) -> f64 {
+pub(crate) fn is_back_after_a_cut(pair: &Pair, wire: &Wire) -> f64 {
     let had = sessions(&pair.secondary);
     let cut = boot_ns();
     wire.cut();

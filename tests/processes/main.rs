@@ -12,10 +12,12 @@
 //!   settings.rs   files that are wrong, ports that are taken, programs that are not there
 //!   hostile.rs    peers that know too little, too much or the wrong things, and a man in the middle
 //!   flood.rs      ten thousand strangers, and a peer that floods
+//!   attacks.rs    downgrade, reflection, guesses, forged tombstones, half-open handshakes, slow and endless messages
 //!   operators.rs  who may give orders, and from where
 //!   storage.rs    disks that are full, read-only or slow, and files that are damaged
 //!   leaks.rs      whether the key is anywhere it should not be
 //!   attacker.rs   what these attack with: a client that does what it likes, wires to cut, a relay
+//!   frames.rs     the same in single frames of HTTP/2
 //! ```
 //!
 //! Bounds are those of the documentation times [`SLACK`], because the machine may be busy with other work; overlap and
@@ -23,9 +25,11 @@
 
 mod attacker;
 mod certificates;
+mod attacks;
 mod commands;
 mod crash;
 mod flood;
+mod frames;
 mod hostile;
 mod leaks;
 mod modes;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   accepted ─ TLS ─ HTTP/2 ─ Hello … proof ─┬─ session … ─ goodbye
-//!   └────────── DEADLINE, may be evicted ────┘
+//!   └─ DEADLINE, Meter, may be evicted ──────┘
 //! ```
 
 use std::net::SocketAddr;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use wire::heartbeat_service_server::{HeartbeatService, HeartbeatServiceServer};
 
+use crate::meter::{MOST, Meter};
 use crate::service::Shared;
 use crate::session::{self, Call, OUTBOX};
 use crate::waiting::Place;
@@ -52,6 +53,8 @@ where
 {
     let deadline = Instant::now() + DEADLINE;
     let evicted = place.evicted().clone();
+    let proved = CancellationToken::new();
+    let (io, exceeded) = Meter::new(io, proved.clone());
     let accepted = tokio::select! {
         biased;
         () = shared.stop.cancelled() => return,
@@ -59,24 +62,33 @@ where
         accepted = tokio::time::timeout_at(deadline, shared.acceptor.accept(io)) => accepted,
     };
     match accepted {
-        Ok(Ok((tls, binding))) => serve_http(&shared, tls, binding, peer, place, deadline).await,
+        Ok(Ok((tls, binding))) => {
+            let stranger = Stranger { peer, place, deadline, proved, exceeded };
+            serve_http(&shared, tls, binding, stranger).await;
+        }
+        Ok(Err(_cut_off)) if exceeded.load(Ordering::Relaxed) => too_much(&shared, peer),
         Ok(Err(error)) => refuse_tls(&shared, peer, &error),
         Err(_elapsed) => time_out(&shared, peer),
     }
 }
 
-async fn serve_http<IO>(
-    shared: &Arc<Shared>,
-    tls: IO,
-    binding: ChannelBinding,
+/// Who it is, and what ends its time.
+struct Stranger {
     peer: SocketAddr,
     place: Place,
     deadline: Instant,
-) where
+    /// Cancelled when it is one no more.
+    proved: CancellationToken,
+    /// It has said too much.
+    exceeded: Arc<AtomicBool>,
+}
+
+async fn serve_http<IO>(shared: &Arc<Shared>, tls: IO, binding: ChannelBinding, stranger: Stranger)
+where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Stranger { peer, place, deadline, proved, exceeded } = stranger;
     let evicted = place.evicted().clone();
-    let proved = CancellationToken::new();
     let over = CancellationToken::new();
     let gone = CancellationToken::new();
     // However this task ends, the session on the connection ends with it.
@@ -98,7 +110,9 @@ async fn serve_http<IO>(
         tokio::select! {
             biased;
             ended = http.as_mut() => {
-                if let Err(error) = ended {
+                if exceeded.load(Ordering::Relaxed) {
+                    too_much(shared, peer);
+                } else if let Err(error) = ended {
                     ended_badly(shared, peer, proved.is_cancelled(), &error);
                 }
                 return;
@@ -110,6 +124,10 @@ async fn serve_http<IO>(
             // Turns the three branches above off.
             () = proved.cancelled(), if !proved.is_cancelled() => {}
         }
+    }
+    // The call may have seen the end of its connection first.
+    if exceeded.load(Ordering::Relaxed) {
+        return too_much(shared, peer);
     }
     http.as_mut().graceful_shutdown();
     // A peer that does not read its goodbye has had its time.
@@ -166,6 +184,11 @@ fn evict(shared: &Shared, peer: SocketAddr) {
 fn time_out(shared: &Shared, peer: SocketAddr) {
     let sentence = format!("a connection from {} did not prove the key within {DEADLINE:?}", peer.ip());
     shared.link.reject("timeout", sentence);
+}
+
+fn too_much(shared: &Shared, peer: SocketAddr) {
+    let sentence = format!("{} said more than {MOST} bytes and did not prove the key", peer.ip());
+    shared.link.reject("garbage", sentence);
 }
 
 /// Only what somebody *said* is a rejection: port checks and probes connect and leave, all day long.

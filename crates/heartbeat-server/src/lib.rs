@@ -15,6 +15,7 @@
 mod accept;
 mod connection;
 mod handshake;
+mod meter;
 mod service;
 mod session;
 mod waiting;
