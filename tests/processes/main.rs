@@ -14,6 +14,7 @@
 //!   flood.rs      ten thousand strangers, and a peer that floods
 //!   attacks.rs    downgrade, reflection, guesses, forged tombstones, half-open handshakes, slow and endless messages
 //!   operators.rs  who may give orders, and from where
+//!   socket.rs     a tool on the operators' socket that says garbage, forgets connections and never reads
 //!   storage.rs    disks that are full, read-only or slow, and files that are damaged
 //!   leaks.rs      whether the key is anywhere it should not be
 //!   attacker.rs   what these attack with: a client that does what it likes, wires to cut, a relay
@@ -37,6 +38,7 @@ mod operators;
 mod planned;
 mod refused;
 mod settings;
+mod socket;
 mod startup;
 mod storage;
 

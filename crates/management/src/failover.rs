@@ -12,7 +12,7 @@ use onduty_api::failover::{PluginStatus, StatusParts, WallAnchor};
 use onduty_api::wire::failover::v1 as wire;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverService;
 use onduty_api::wire::types::v1 as types;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,9 @@ const WATCH_PAUSE: Duration = Duration::from_millis(100);
 const WATCH_HEARTBEAT: Duration = Duration::from_secs(5);
 /// Statuses on their way to one watcher. When full the watch waits: the next status is a fresh one anyway.
 const TO_WATCHER: usize = 2;
+/// Watchers of the status at the same time. Each costs a status at every change and up to ten times a second, so that very
+/// many would take the processors from the heartbeats; one more is refused.
+pub(crate) const WATCHERS: usize = 64;
 /// A switchover that takes longer is told as still under way, whatever the caller's deadline.
 const LONGEST_SWITCHOVER: Duration = Duration::from_secs(600);
 /// The machine answers a takeover by hand at once: it begins, or is refused.
@@ -51,6 +54,8 @@ pub(crate) struct Failover {
     pub(crate) stop: CancellationToken,
     /// The switchovers that were asked for here.
     pub(crate) asked: Asked,
+    /// Room for [`WATCHERS`].
+    pub(crate) watchers: Arc<Semaphore>,
     /// The socket's callers are forwarders.
     pub(crate) behind_forwarder: bool,
 }
@@ -77,8 +82,11 @@ impl FailoverService for Failover {
                 .filter(|span| *span >= WATCH_PAUSE)
                 .ok_or_else(|| Status::invalid_argument("`heartbeat` must be at least 100 ms"))?,
         };
+        let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_full| {
+            Status::resource_exhausted(format!("{WATCHERS} watch the status already; no more are allowed"))
+        })?;
         let (watcher, stream) = mpsc::channel(TO_WATCHER);
-        let _detached = tokio::spawn(self.clone().watch(watcher, heartbeat));
+        let _detached = tokio::spawn(self.clone().watch(watcher, heartbeat, place));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -225,6 +233,7 @@ impl Failover {
         mut self,
         watcher: mpsc::Sender<Result<wire::WatchStatusResponse, Status>>,
         heartbeat: Duration,
+        _place: OwnedSemaphorePermit,
     ) {
         let mut views = self.operators.view();
         let mut health = self.journal.health();

@@ -37,6 +37,7 @@ use tonic_reflection::pb::v1::server_reflection_server as reflection;
 use tonic_reflection::pb::v1alpha::server_reflection_server as reflection_alpha;
 use tower::ServiceExt as _;
 
+use crate::service::STREAMS_PER_CONNECTION;
 use crate::{RunError, socket};
 
 /// How long the stop waits for calls under way.
@@ -74,6 +75,7 @@ impl Forwarder {
         let trust = Target { channel: unix_channel::lazy(&trust), away: TRUST_AWAY };
         let (accepting, callers) = socket::accept(listener, stop.clone());
         let serving = Server::builder()
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .add_service(Forward::<FailoverService>::new(duty.clone()))
             .add_service(Forward::<EventsService>::new(duty.clone()))
             .add_service(Forward::<ConnectionTestService>::new(duty.clone()))

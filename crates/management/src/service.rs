@@ -18,7 +18,7 @@ use onduty_api::wire::heartbeat::v1::connection_test_service_server::ConnectionT
 use onduty_api::wire::trust::v1::certificate_service_server::CertificateServiceServer;
 use service_kit::unix_socket::{Access, Socket, SocketError};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -27,13 +27,15 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::connection_test::{ConnectionTest, TestService};
 use crate::discovery::{self, HealthOfServices};
 use crate::events::Events;
-use crate::failover::Failover;
+use crate::failover::{Failover, WATCHERS};
 use crate::mode::ModeSettings;
 use crate::requests::Asked;
 use crate::socket;
 
 /// Calls at the same time on one connection; a tool that wants more waits.
 const CALLS_PER_CONNECTION: usize = 32;
+/// The same for calls that go on, such as watching the status.
+pub(crate) const STREAMS_PER_CONNECTION: u32 = 32;
 /// The largest request: an operator's reason is the longest thing in one.
 const LARGEST_REQUEST: usize = 16 * 1024;
 /// How long the stop waits for calls under way.
@@ -141,6 +143,7 @@ impl Management {
             expiring,
             stop: stop.clone(),
             asked: Asked::default(),
+            watchers: Arc::new(Semaphore::new(WATCHERS)),
             behind_forwarder,
         };
         let events = Events { journal, stop: stop.clone() };
@@ -148,7 +151,10 @@ impl Management {
         let health = HealthOfServices { stop: stop.clone() };
         let (reflection, reflection_alpha) = discovery::reflections()?;
         let (accepting, callers) = socket::accept(listener, stop.clone());
+        // A forwarder has one connection for everybody, and keeps the bound itself.
+        let streams = (!behind_forwarder).then_some(STREAMS_PER_CONNECTION);
         let serving = Server::builder()
+            .max_concurrent_streams(streams)
             .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
             .add_service(FailoverServiceServer::new(failover).max_decoding_message_size(LARGEST_REQUEST))
             .add_service(EventsServiceServer::new(events).max_decoding_message_size(LARGEST_REQUEST))

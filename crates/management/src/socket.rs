@@ -8,7 +8,7 @@ use service_kit::unix_socket::Socket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Operators and their tools at the same time. When full the next one waits in the kernel's queue.
+/// Operators and their tools at the same time. When full one that is silent gives way to the next.
 const CONNECTIONS: usize = 64;
 
 /// Accepts until `stop`; callers that are neither this user nor root are turned away.

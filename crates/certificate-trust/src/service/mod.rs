@@ -44,7 +44,7 @@ use notices::Notices;
 /// The socket's name in the run folder.
 pub const SOCKET: &str = "certificate-trust.sock";
 
-/// Services of the node and forwarded operators at the same time; the next one waits in the kernel's queue.
+/// Services of the node and forwarded operators at the same time; when full one that is silent gives way to the next.
 const CONNECTIONS: usize = 32;
 /// Calls at the same time on one connection; a forwarder has one for all its operators.
 const CALLS_PER_CONNECTION: usize = 64;

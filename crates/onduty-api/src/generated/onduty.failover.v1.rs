@@ -485,7 +485,8 @@ pub mod failover_service_client {
         /// least once in `heartbeat`, so that the watcher can tell silence from no news. A watcher that reads slowly holds up
         /// nobody: it gets fewer, never older ones.
         /// Unset: `heartbeat` is 5 s.
-        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms). UNAVAILABLE ends the stream when the node stops.
+        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms), RESOURCE_EXHAUSTED (64 watch already). UNAVAILABLE ends the stream
+        /// when the node stops.
         pub async fn watch_status(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchStatusRequest>,
@@ -796,7 +797,8 @@ pub mod failover_service_server {
         /// least once in `heartbeat`, so that the watcher can tell silence from no news. A watcher that reads slowly holds up
         /// nobody: it gets fewer, never older ones.
         /// Unset: `heartbeat` is 5 s.
-        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms). UNAVAILABLE ends the stream when the node stops.
+        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms), RESOURCE_EXHAUSTED (64 watch already). UNAVAILABLE ends the stream
+        /// when the node stops.
         async fn watch_status(
             &self,
             request: tonic::Request<super::WatchStatusRequest>,
