@@ -1,5 +1,5 @@
 //! The promises of the pair on two network namespaces, as root: cut links, one-way links, firewalls that reject, and two
-//! cables of which one or both are cut (`paths`).
+//! cables of which one or both are cut (`paths`), and forged resets (`reset`).
 //!
 //! ```text
 //!   primary 10.77.N.1 ════ veth ════ 10.77.N.2 secondary
@@ -10,6 +10,7 @@
 //! `ONDUTY_TEST_NETNS=required` turns the skip into a failure.
 
 mod paths;
+mod reset;
 
 use std::time::Duration;
 
