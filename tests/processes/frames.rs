@@ -4,10 +4,8 @@
 
 use std::time::Duration;
 
-use certificate_trust::ClientTls;
 use test_support::boot_ns;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -97,7 +95,11 @@ pub(crate) fn scripts() -> Vec<Script> {
 }
 
 /// Plays a script until the node hangs up; gives how many milliseconds that took.
-pub(crate) async fn play(script: &Script, io: ClientTls<TcpStream>, limit: Duration) -> Option<f64> {
+pub(crate) async fn play<IO: AsyncRead + AsyncWrite>(
+    script: &Script,
+    io: IO,
+    limit: Duration,
+) -> Option<f64> {
     let begun = boot_ns();
     let (mut from, mut to) = tokio::io::split(io);
     let say = async {
@@ -123,6 +125,21 @@ pub(crate) async fn play(script: &Script, io: ClientTls<TcpStream>, limit: Durat
     };
     tokio::time::timeout(limit, ended).await.ok()?;
     Some(test_support::ms_between(begun, boot_ns()))
+}
+
+/// What somebody can say without end who is dialled and knows no key.
+pub(crate) fn answers() -> Vec<Script> {
+    let script = |name, again: Vec<u8>| Script {
+        name,
+        first: frame(SETTINGS, 0, 0, &[]),
+        again: vec![again.repeat(16 * 1024 / again.len())],
+        slowly: false,
+    };
+    vec![
+        script("pings without end", frame(PING, 0, 0, &[7; 8])),
+        script("settings without end", frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9])),
+        script("frames that nobody knows without end", frame(0xEE, 0, 0, &[])),
+    ]
 }
 
 /// Calls that are opened and given up at once, without end (CVE-2023-44487).

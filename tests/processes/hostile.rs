@@ -3,12 +3,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onduty_api::wire::heartbeat::v1 as wire;
-use test_support::{Node, Pair, Status, beside_others, boot_ns, ms_between, until};
+use test_support::{Node, Pair, Status, alone, beside_others, boot_ns, ms_between, until};
+use tokio::net::TcpListener;
 use tonic::Code;
 
 use crate::attacker::{Call, Ends, key_of, local, man_in_the_middle, runtime, stranger};
+use crate::frames::{answers, play};
 use crate::{PATIENCE, SLACK, count_of, one_at_a_time, options, runs_again, sessions, tells, undisturbed};
 
 /// Lets some takeover times pass, for something that must not happen.
@@ -240,6 +244,46 @@ fn a_relaying_man_in_the_middle_is_found_out_although_every_certificate_is_trust
     assert!(pair.secondary.plugins().is_empty());
     undisturbed(&pair, &pair.primary, since);
     one_at_a_time(&pair);
+}
+
+#[test]
+fn who_answers_without_end_on_one_of_two_paths_does_not_hold_up_the_other() {
+    let _turn = alone();
+    let mut pair = Pair::prepare(options());
+    let attack = runtime();
+    let listener = attack.block_on(TcpListener::bind(local(0))).expect("a port");
+    let flooding = listener.local_addr().expect("its address").port();
+    let dials = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&dials);
+    attack.spawn(async move {
+        let ends = Ends::new();
+        while let Ok((io, _)) = listener.accept().await {
+            let (acceptor, number) = (ends.acceptor.clone(), counted.fetch_add(1, Ordering::Relaxed));
+            tokio::spawn(async move {
+                let Ok((io, _)) = acceptor.accept(io).await else { return };
+                let scripts = answers();
+                let _until_it_hangs_up = play(&scripts[number % scripts.len()], io, PATIENCE).await;
+            });
+        }
+    });
+    let one = format!("address = \"https://127.0.0.1:{}\"", pair.port);
+    let two = format!("address = [\"https://127.0.0.1:{}\", \"https://127.0.0.1:{flooding}\"]", pair.port);
+    let settings = pair.secondary.settings().replace(&one, &two);
+    assert_ne!(settings, pair.secondary.settings());
+    pair.secondary.settle(&settings);
+    pair.primary.start();
+    runs_again(&pair, &pair.primary, 0);
+    pair.secondary.start();
+    pair.secondary.reaches("the session", PATIENCE, |status| status.link() == "established");
+    let (since, stood) = (boot_ns(), sessions(&pair.secondary));
+    let before = [&pair.primary, &pair.secondary].map(|node| count_of(node, "peer_disconnected"));
+    let wanted = dials.load(Ordering::Relaxed) + 30;
+    until("more dials", PATIENCE, || (dials.load(Ordering::Relaxed) >= wanted).then_some(()));
+    undisturbed(&pair, &pair.primary, since);
+    assert_eq!(sessions(&pair.secondary), stood);
+    let after = [&pair.primary, &pair.secondary].map(|node| count_of(node, "peer_disconnected"));
+    assert_eq!(after, before, "somebody has noticed");
+    assert!(pair.secondary.plugins().is_empty());
 }
 
 #[test]

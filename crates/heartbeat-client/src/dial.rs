@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use certificate_trust::{ChannelBinding, ClientTls, Connector, TlsError};
@@ -99,9 +98,9 @@ impl<N: Network> Dialler<N> {
 
     /// TLS over it.
     pub(crate) async fn secure(&self, remote: SocketAddr, io: N::Io) -> Result<Secured<N>, Failure> {
-        let (io, tombstone) = Sniff::new(io);
+        let (io, seen) = Sniff::new(io);
         self.connector.connect(&self.address.host(), io).await.map_err(|error| {
-            let is_tombstone = matches!(error, TlsError::NotTls) && tombstone.load(Ordering::Relaxed);
+            let is_tombstone = matches!(error, TlsError::NotTls) && seen.is_tombstone();
             if is_tombstone { Failure::tombstone(remote) } else { Failure::tls(remote, &error) }
         })
     }
@@ -131,6 +130,9 @@ impl<N: Network> Dialler<N> {
         };
         let origin = self.address.to_string();
         let origin = origin.parse().map_err(|_| Failure::name(format!("`{origin}` cannot be dialled")))?;
-        prove::prove(tls, &binding, remote, origin, hello, &self.credentials).await
+        let seen = tls.get_ref().0.seen();
+        let session = prove::prove(tls, &binding, remote, origin, hello, &self.credentials).await?;
+        seen.prove();
+        Ok(session)
     }
 }
