@@ -25,8 +25,8 @@
 //! order get no slack at all. The figures themselves come from `benches/takeover`.
 
 mod attacker;
-mod certificates;
 mod attacks;
+mod certificates;
 mod commands;
 mod crash;
 mod flood;
