@@ -18,9 +18,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
-/// Our own client says less than 4 KiB up to its proof, the TLS handshake included. A hundred strangers that use this up
+/// Our own client says less than 4 KiB up to its proof, the TLS handshake included. The rest is room for as much as flow control
+/// lets through (64 KiB), so that a message that is too long still gets its answer. A hundred strangers that use this up
 /// cost about as much as their TLS handshakes.
-pub(crate) const MOST: usize = 32 * 1024;
+pub(crate) const MOST: usize = 96 * 1024;
 
 /// A connection that is counted until `proved` is cancelled.
 pub(crate) struct Meter<IO> {
