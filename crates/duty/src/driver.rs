@@ -18,6 +18,7 @@ use crate::recorder::notice;
 use crate::stall::StallWatch;
 use crate::storage::Storage;
 use crate::{Outgoing, Recorder};
+use service_kit::latest::LatestSender;
 
 /// How long the end of a run waits for the storage thread.
 const LAST_WRITES: Duration = Duration::from_secs(1);
@@ -47,7 +48,7 @@ pub struct Duty {
     pub(crate) pending: VecDeque<Input>,
     pub(crate) stall: StallWatch,
     pub(crate) clock: Clock,
-    pub(crate) outgoing: watch::Sender<Outgoing>,
+    pub(crate) outgoing: LatestSender<Outgoing>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) orders: watch::Sender<Option<DutyOrder>>,
     pub(crate) secrets: mpsc::Sender<TombstoneSecret>,
@@ -185,7 +186,7 @@ impl Duty {
 
     /// The wall clock has passed the end of a maintenance window; told once per window.
     fn maintenance_expiry(&mut self, now: Now) -> Option<Input> {
-        let published = Arc::clone(&self.outgoing.borrow().report);
+        let published = self.outgoing.get().report;
         let version = published.maintenance.version;
         let over = published.maintenance.window.as_ref().is_some_and(|window| window.until_unix <= now.unix);
         let news = over && self.expired_maintenance != Some(version);
@@ -212,7 +213,7 @@ impl Duty {
 
     /// Watchers are woken only by a change.
     fn publish(&self, now: Now) {
-        let _ = self.outgoing.send_if_modified(|outgoing| {
+        self.outgoing.change(|outgoing| {
             let changed = outgoing.report.revision != self.machine.revision();
             if changed {
                 outgoing.report = Arc::new(self.machine.report());
@@ -236,8 +237,10 @@ impl Duty {
             match effect {
                 Effect::Order(order) => drop(self.orders.send_replace(Some(order))),
                 Effect::Announce => {
-                    self.outgoing
-                        .send_modify(|outgoing| outgoing.announce = outgoing.announce.wrapping_add(1));
+                    self.outgoing.change(|outgoing| {
+                        outgoing.announce = outgoing.announce.wrapping_add(1);
+                        true
+                    });
                 }
                 Effect::ArmTombstone { epoch } => self.arm_tombstone(epoch),
                 Effect::CloseSession { session, why } => {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Recorder;
 use crate::recorder::notice;
+use service_kit::latest::Latest;
 
 /// The link's inputs: two beats a second in normal times, so this holds the burst of a stalled driver. When full the
 /// link waits (and TCP with it): nothing is lost, and what waits is old by its own stamps.
@@ -62,7 +63,7 @@ pub struct Own {
 #[derive(Clone, Debug)]
 pub struct LinkHandle {
     pub(crate) inputs: mpsc::Sender<Input>,
-    pub(crate) outgoing: watch::Receiver<Outgoing>,
+    pub(crate) outgoing: Latest<Outgoing>,
     pub(crate) sessions: Sessions,
     pub(crate) rejections: Rejections,
 }
@@ -85,14 +86,14 @@ impl LinkHandle {
 
     /// What goes to the peer, newest only.
     #[must_use]
-    pub fn outgoing(&self) -> watch::Receiver<Outgoing> {
+    pub fn outgoing(&self) -> Latest<Outgoing> {
         self.outgoing.clone()
     }
 
     /// What the node says of itself in the handshake.
     #[must_use]
     pub fn own(&self) -> Own {
-        let report = Arc::clone(&self.outgoing.borrow().report);
+        let report = self.outgoing.get().report;
         Own { identity: report.identity.clone(), role: report.role, mode: report.mode }
     }
 
@@ -240,7 +241,7 @@ impl Rejections {
 pub struct OperatorHandle {
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) view: watch::Receiver<Arc<View>>,
-    pub(crate) outgoing: watch::Receiver<Outgoing>,
+    pub(crate) outgoing: Latest<Outgoing>,
     pub(crate) rejections: Rejections,
     pub(crate) clock: Clock,
 }
@@ -264,7 +265,7 @@ impl OperatorHandle {
     /// What the node tells its peer now.
     #[must_use]
     pub fn report(&self) -> Arc<Report> {
-        Arc::clone(&self.outgoing.borrow().report)
+        self.outgoing.get().report
     }
 
     /// Both clocks.

@@ -17,6 +17,7 @@ use crate::handles::{LINK_QUEUE, OPERATOR_QUEUE, Rejections, Sessions};
 use crate::stall::StallWatch;
 use crate::storage::{self, Found, Storage};
 use crate::{DutyHandles, LinkHandle, OperatorHandle, Outgoing, Recorder};
+use service_kit::latest::latest;
 
 /// What the driver needs.
 pub struct Options {
@@ -82,7 +83,7 @@ pub(crate) fn assemble(
     let first_input = found.trouble.map(|why| Input::StorageChanged { trouble: Some(why) });
 
     let report = Arc::new(machine.report());
-    let (outgoing, outgoing_seen) = watch::channel(Outgoing { report, announce: 0 });
+    let (outgoing, outgoing_seen) = latest(Outgoing { report, announce: 0 });
     let (view, view_seen) = watch::channel(Arc::new(machine.view(now)));
     let (link_tx, link_rx) = mpsc::channel(LINK_QUEUE);
     let (operator_tx, operator_rx) = mpsc::channel(OPERATOR_QUEUE);

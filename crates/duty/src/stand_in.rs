@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use failover_core::{Input, Report, SessionId};
 use service_kit::Clock;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::handles::{LINK_QUEUE, Rejections, Sessions};
 use crate::{LinkHandle, Outgoing, Recorder};
+use service_kit::latest::{LatestSender, latest};
 
 /// What a driver would hold of a [`LinkHandle`].
 #[derive(Debug)]
 pub struct StandIn {
     /// What the link tells.
     pub inputs: mpsc::Receiver<Input>,
-    outgoing: watch::Sender<Outgoing>,
+    outgoing: LatestSender<Outgoing>,
     sessions: Sessions,
     rejections: Rejections,
 }
@@ -26,7 +27,7 @@ impl StandIn {
     #[must_use]
     pub fn new(report: Report, clock: Clock, recorder: Recorder) -> (Self, LinkHandle) {
         let (told, inputs) = mpsc::channel(LINK_QUEUE);
-        let (outgoing, seen) = watch::channel(Outgoing { report: Arc::new(report), announce: 0 });
+        let (outgoing, seen) = latest(Outgoing { report: Arc::new(report), announce: 0 });
         let sessions = Sessions::default();
         let rejections = Rejections::new(clock, recorder);
         let link = LinkHandle {
@@ -40,9 +41,10 @@ impl StandIn {
 
     /// Changes the report; with `announce` it is to be sent at once.
     pub fn publish(&self, report: Report, announce: bool) {
-        self.outgoing.send_modify(|outgoing| {
+        self.outgoing.change(|outgoing| {
             outgoing.report = Arc::new(report);
             outgoing.announce += u64::from(announce);
+            true
         });
     }
 

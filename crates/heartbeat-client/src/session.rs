@@ -4,7 +4,6 @@
 //! A beat is made at the moment there is room for it, so that nothing old ever waits. The peer acknowledges each beat; its
 //! own pushes are not acknowledged one by one: the next heartbeat echoes them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use duty::{LinkHandle, Outgoing, SessionTicket};
@@ -12,6 +11,7 @@ use failover_core::{BootTime, Input, SessionId, TombstonePromise, timing};
 use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame};
 use onduty_api::wire::heartbeat::v1::{SessionRequest, SessionResponse};
 use service_kit::Clock;
+use service_kit::latest::Latest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -99,7 +99,7 @@ struct Beats {
     terms: Terms,
     id: SessionId,
     ledger: Ledger,
-    outgoing: watch::Receiver<Outgoing>,
+    outgoing: Latest<Outgoing>,
     inbox: Streaming<SessionResponse>,
     promise: Option<TombstonePromise>,
     /// A beat is to be sent as soon as there is room.
@@ -111,7 +111,7 @@ struct Beats {
 impl Beats {
     /// Exchanges beats until something ends the session; returns what.
     async fn exchange(&mut self, outbox: &mpsc::Sender<SessionRequest>, closed: &CancellationToken) -> End {
-        let mut announced = self.outgoing.borrow_and_update().announce;
+        let mut announced = self.outgoing.take().announce;
         let mut due_since = Instant::now();
         // One timer for all: tokio's wake up several times on the way to a distant moment.
         let mut timer = match self.terms.clock.timer() {
@@ -157,7 +157,7 @@ impl Beats {
                     if changed.is_err() {
                         return End::Stopping;
                     }
-                    let announce = self.outgoing.borrow_and_update().announce;
+                    let announce = self.outgoing.take().announce;
                     if announce != announced {
                         announced = announce;
                         self.owe(&mut due_since);
@@ -200,7 +200,7 @@ impl Beats {
 
     fn beat(&mut self) -> SessionRequest {
         // Not marked as seen: whether it was an announcement is for the loop to find.
-        let report = Arc::clone(&self.outgoing.borrow().report);
+        let report = self.outgoing.get().report;
         DialFrame::Beat(Box::new(self.ledger.next(self.terms.clock.boot(), (*report).clone()))).into()
     }
 

@@ -189,7 +189,7 @@ impl<N: Network> Test<'_, N> {
     /// What the other node tells of itself beside what this one goes by.
     async fn compare(&self, answer: &TestAnswer, asked_at: u64, begun: Instant) -> Result<(), Stop> {
         let told_at = self.clock.unix_millis();
-        let own = std::sync::Arc::clone(&self.dialler.link.outgoing().borrow().report);
+        let own = self.dialler.link.outgoing().get().report;
         self.judged(compare::timing(&own, &answer.report), begun).await?;
         let steps = [
             compare::version(&own, &answer.report),

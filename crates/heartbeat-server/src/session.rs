@@ -17,7 +17,8 @@ use duty::Outgoing;
 use failover_core::{Input, SessionId, Via};
 use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame, TestAnswer};
 use onduty_api::wire::heartbeat::v1::{SessionRequest, SessionResponse};
-use tokio::sync::{mpsc, watch};
+use service_kit::latest::Latest;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -119,6 +120,7 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
     }
     // A node that is not wanted must not get a beat first: it would take itself for the other half of the pair.
     tokio::select! {
+        biased;
         () = ticket.decided.cancelled() => {}
         () = call.gone.cancelled() => {}
         () = shared.stop.cancelled() => {}
@@ -140,7 +142,7 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
 
 /// A connection test is owed one beat, and changes nothing.
 async fn answer_test(shared: &Shared, mut ledger: Ledger, outbox: &Outbox) {
-    let report = Arc::clone(&shared.link.outgoing().borrow().report);
+    let report = shared.link.outgoing().get().report;
     let beat = ledger.next(shared.clock.boot(), (*report).clone());
     // Err: the tester has left.
     let _ = outbox.send(Ok(TestAnswer::frame(beat, shared.clock.unix_millis()))).await;
@@ -167,7 +169,7 @@ impl End {
 struct Beats<'a> {
     shared: &'a Shared,
     ledger: Ledger,
-    outgoing: watch::Receiver<Outgoing>,
+    outgoing: Latest<Outgoing>,
     outbox: &'a Outbox,
     /// A beat is owed to the peer.
     due: bool,
@@ -176,7 +178,7 @@ struct Beats<'a> {
 impl Beats<'_> {
     /// Receives, tells, acknowledges and announces until something ends the session.
     async fn exchange(&mut self, session: SessionId, closed: &CancellationToken, inbox: &mut Inbox) -> End {
-        let mut announced = self.outgoing.borrow_and_update().announce;
+        let mut announced = self.outgoing.take().announce;
         let mut due_since = Instant::now();
         let mut heard = Instant::now();
         let mut patience = IDLE;
@@ -207,7 +209,7 @@ impl Beats<'_> {
                     if changed.is_err() {
                         return self.part();
                     }
-                    let announce = self.outgoing.borrow_and_update().announce;
+                    let announce = self.outgoing.take().announce;
                     if announce != announced {
                         announced = announce;
                         self.owe(&mut due_since);
@@ -274,8 +276,8 @@ fn gone() -> End {
     End { cause: "the connection broke".to_owned(), status: None }
 }
 
-fn next_frame(shared: &Shared, ledger: &mut Ledger, outgoing: &watch::Receiver<Outgoing>) -> SessionResponse {
+fn next_frame(shared: &Shared, ledger: &mut Ledger, outgoing: &Latest<Outgoing>) -> SessionResponse {
     // Not marked as seen: whether it was an announcement is for the loop to find.
-    let report = Arc::clone(&outgoing.borrow().report);
+    let report = outgoing.get().report;
     ListenFrame::Beat(Box::new(ledger.next(shared.clock.boot(), (*report).clone()))).into()
 }

@@ -4,7 +4,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use failover_core::{BootTime, Now};
-use tokio::sync::watch;
+
+use crate::latest::Latest;
 
 /// Where readings come from.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ enum Source {
         boot: BootTime,
         unix: u64,
         drift_ppm: i32,
-        still: Option<watch::Receiver<bool>>,
+        still: Option<Latest<bool>>,
     },
 }
 
@@ -50,7 +51,7 @@ impl Clock {
     /// The same simulated clock for a process that can stand still: while `still` says so it goes on, but no wait for it ends.
     /// A real clock stays as it is.
     #[must_use]
-    pub fn standing_still(mut self, wanted: watch::Receiver<bool>) -> Self {
+    pub fn standing_still(mut self, wanted: Latest<bool>) -> Self {
         if let Source::Simulated { still, .. } = &mut self.0 {
             *still = Some(wanted);
         }
@@ -61,7 +62,8 @@ impl Clock {
     pub(crate) async fn process_runs(&self) {
         if let Source::Simulated { still: Some(still), .. } = &self.0 {
             // Err: the simulation has ended.
-            let _ = still.clone().wait_for(|still| !*still).await;
+            let mut still = still.clone();
+            while still.take() && still.changed().await.is_ok() {}
         }
     }
 

@@ -8,6 +8,7 @@ pub mod codes;
 pub mod descriptor;
 pub mod exit;
 pub mod guard_line;
+pub mod latest;
 pub mod node_identity;
 pub mod ports;
 pub mod settings;

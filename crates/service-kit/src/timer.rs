@@ -153,14 +153,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_wait_ends_while_a_simulated_process_stands_still() {
-        let (freeze, still) = tokio::sync::watch::channel(true);
+        let (freeze, still) = crate::latest::latest(true);
         let clock = Clock::simulated(BootTime::ZERO, 1_700_000_000).standing_still(still);
         let mut timer = clock.timer().unwrap();
         for deadline in [BootTime::ZERO, BootTime::from_millis(1000)] {
             let waited = tokio::time::timeout(Duration::from_secs(5), timer.wait_until(deadline)).await;
             assert!(waited.is_err(), "{deadline:?}");
         }
-        freeze.send_replace(false);
+        freeze.change(|still| std::mem::replace(still, false));
         timer.wait_until(BootTime::from_millis(1000)).await;
         assert_eq!(clock.boot(), BootTime::from_millis(10_000), "it goes on when the process does");
     }

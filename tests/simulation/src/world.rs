@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use duty::{OperatorHandle, RunEnd};
 use failover_core::{BootTime, Epoch, Event, Memory, Rules, State};
-use tokio::sync::watch;
+use service_kit::latest::{LatestSender, latest};
 use tokio_util::sync::CancellationToken;
 
 use crate::checks::Checks;
@@ -69,7 +69,7 @@ pub struct Host {
     /// The process stands still; its guard does not.
     pub frozen: bool,
     /// The same, for the process's clock.
-    pub still: watch::Sender<bool>,
+    pub still: LatestSender<bool>,
     /// Whoever waits for the thaw.
     pub waiting: Vec<Waker>,
     /// What lives of the plugins.
@@ -133,7 +133,7 @@ impl Host {
             wrong_key: false,
             by_hand: false,
             frozen: false,
-            still: watch::Sender::new(false),
+            still: latest(false).0,
             waiting: Vec::new(),
             plugins: None,
             hold_until: None,
@@ -447,7 +447,7 @@ impl World {
     pub fn set_frozen(&mut self, node: usize, frozen: bool) {
         let host = &mut self.hosts[node];
         host.frozen = frozen;
-        host.still.send_replace(frozen);
+        host.still.change(|still| std::mem::replace(still, frozen) != frozen);
         if !frozen {
             host.waiting.drain(..).for_each(Waker::wake);
         }
