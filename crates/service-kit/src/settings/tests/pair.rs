@@ -344,7 +344,7 @@ fn a_list_in_the_place_of_a_table_is_named_and_never_shown() {
     let said =
         problems(format!("[node]\nname = 'a'\n[[redundancy]]\nmode = 'primary'\nkey = '{key}'\n")).join("\n");
     assert!(said.contains("`redundancy` is a list: must be a table") && !said.contains(key), "{said}");
-    let said = problems("[node]\nname = 'a'\nredundancy = 'odk1_secret'\n").join("\n");
+    let said = problems("redundancy = 'odk1_secret'\n[node]\nname = 'a'\n").join("\n");
     assert!(
         said.contains("`redundancy` is text: must be a table") && !said.contains("odk1_secret"),
         "{said}"
