@@ -14,9 +14,7 @@
 //! folder of rejected ones lets nothing pass that it could have spoken against.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +27,7 @@ use service_kit::with_causes;
 use crate::bundle::{
     Bundle, BundleReceiver, BundleSender, Der, Later, OwnPair, SystemRoots, TrustKeeper, Unknown,
 };
+use crate::files::{Stamp, stamp};
 use crate::identity::OwnIdentity;
 use crate::pki::{PkiStore, list, read_certificates};
 use crate::rejected::{self, Kept};
@@ -74,8 +73,6 @@ struct State {
     said: BTreeSet<String>,
 }
 
-/// What a file looks like from outside; None is one that is not there.
-type Stamp = (PathBuf, Option<[i64; 7]>);
 type Stamps = Vec<Stamp>;
 
 impl TrustFolders {
@@ -290,22 +287,6 @@ impl State {
         }
         self.said = problems;
     }
-}
-
-/// Follows links, as the reading does: a link that leads elsewhere now is another file.
-fn stamp(path: PathBuf) -> Stamp {
-    let about = fs::metadata(&path).ok().map(|about| {
-        [
-            about.dev().cast_signed(),
-            about.ino().cast_signed(),
-            about.size().cast_signed(),
-            about.mtime(),
-            about.mtime_nsec(),
-            about.ctime(),
-            about.ctime_nsec(),
-        ]
-    });
-    (path, about)
 }
 
 /// All certificates of a folder, PEM or DER. Err: the folder itself cannot be read.

@@ -6,26 +6,23 @@
 //!   a typed passphrase ── Argon2id (slow) ─────────┘         the text itself is forgotten
 //! ```
 //!
-//! The key proves, it is never sent; see [`crate::proof`]. Of the text only three derived keys stay in memory, they are
+//! Which keys a node accepts, and from which files, is in [`crate::key_files`]. The key proves, it is never sent; see [`crate::proof`]. Of the text only three derived keys stay in memory, they are
 //! zeroized when dropped, and nothing here prints them.
 
 use core::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hkdf::Hkdf;
-use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::secret_file::{self, SecretFileError, SecretFileKind};
+use crate::secret_file::{SecretFileError, SecretFileKind};
 
 /// What a generated key begins with.
 const PREFIX: &str = "odk1_";
@@ -41,26 +38,57 @@ const ARGON2_LANES: u32 = 4;
 /// Shorter passphrases are refused, in bytes.
 const MIN_BYTES: usize = 16;
 /// Longer texts are not keys but the wrong file, in bytes.
-const MAX_BYTES: usize = 1024;
+pub(crate) const MAX_BYTES: usize = 1024;
 
 /// The setting or file a key came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyOrigin {
     /// The setting `redundancy.key`.
     Setting,
+    /// An operator gave it.
+    Given,
+    /// An operator gave it, in this file.
+    GivenFile(PathBuf),
     /// The file that `redundancy.key_file` names.
     File(PathBuf),
     /// The file that `redundancy.previous_key_file` names.
     PreviousFile(PathBuf),
+    /// The file beside `redundancy.key_file` that keeps the key before, during a rotation.
+    OldFile(PathBuf),
+    /// The file beside `redundancy.key_file` that holds the next key, during a rotation.
+    NextFile(PathBuf),
+}
+
+impl KeyOrigin {
+    /// The file; `None`: the key stands in the settings.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Setting | Self::Given => None,
+            Self::GivenFile(path)
+            | Self::File(path)
+            | Self::PreviousFile(path)
+            | Self::OldFile(path)
+            | Self::NextFile(path) => Some(path),
+        }
+    }
 }
 
 impl fmt::Display for KeyOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setting => f.write_str("the key in `redundancy.key`"),
+            Self::Given => f.write_str("the given key"),
+            Self::GivenFile(path) => write!(f, "the given key in `{}`", path.display()),
             Self::File(path) => write!(f, "the key file `{}` (`redundancy.key_file`)", path.display()),
             Self::PreviousFile(path) => {
                 write!(f, "the key file `{}` (`redundancy.previous_key_file`)", path.display())
+            }
+            Self::OldFile(path) => {
+                write!(f, "the previous key in `{}` (beside `redundancy.key_file`)", path.display())
+            }
+            Self::NextFile(path) => {
+                write!(f, "the next key in `{}` (beside `redundancy.key_file`)", path.display())
             }
         }
     }
@@ -101,6 +129,16 @@ pub enum KeyProblem {
     /// The file cannot be used.
     #[error("{0}")]
     File(SecretFileError),
+    /// Trust `all` and a key that people can think of.
+    #[error(
+        "is a passphrase, which a false primary could guess: with `redundancy.secondary.trust` \"all\" only generated keys are used"
+    )]
+    Guessable,
+    /// A third key.
+    #[error(
+        "is not accepted while there is the previous key in `{0}`: end that rotation first (`onduty key rotate finish`)"
+    )]
+    OneTooMany(String),
     /// Argon2id did not run.
     #[error("could not be derived from the passphrase: {0}")]
     Derivation(argon2::Error),
@@ -128,6 +166,8 @@ impl KeyError {
             KeyProblem::SeveralLines => "key.several_lines",
             KeyProblem::NotText => "key.not_utf8",
             KeyProblem::Malformed => "key.malformed",
+            KeyProblem::Guessable => "key.guessable",
+            KeyProblem::OneTooMany(_) => "key.one_too_many",
             KeyProblem::Derivation(_) => "key.derivation",
             KeyProblem::File(file) => match file.kind() {
                 SecretFileKind::Permissions => "key.permissions",
@@ -157,6 +197,8 @@ impl std::error::Error for KeyError {
             | KeyProblem::SeveralLines
             | KeyProblem::NotText
             | KeyProblem::Malformed
+            | KeyProblem::Guessable
+            | KeyProblem::OneTooMany(_)
             | KeyProblem::Derivation(_) => None,
         }
     }
@@ -165,10 +207,30 @@ impl std::error::Error for KeyError {
 /// Which of the accepted keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeySlot {
-    /// `redundancy.key` or `redundancy.key_file`.
+    /// `redundancy.key` or `redundancy.key_file`: offered first.
     Current,
-    /// `redundancy.previous_key_file`, during a rotation.
+    /// The one before, while a rotation ends.
     Previous,
+    /// The one that follows, while a rotation begins.
+    Next,
+}
+
+/// By what people tell keys apart: 8 hexadecimal digits, derived from the key beside the three that prove. Nothing of the key can be had
+/// from it. Of a passphrase it is made after Argon2id, so that trying words against it costs as much as against a proof; and it
+/// is short, so that many words fit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyFingerprint([u8; 4]);
+
+impl fmt::Display for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What is kept of one pre-shared key: the three keys derived from it. Zeroized when dropped.
@@ -176,7 +238,9 @@ pub struct PairKey {
     pub(crate) client: Zeroizing<[u8; 32]>,
     pub(crate) server: Zeroizing<[u8; 32]>,
     pub(crate) check: Zeroizing<[u8; 32]>,
+    fingerprint: KeyFingerprint,
     generated: bool,
+    origin: KeyOrigin,
 }
 
 impl PairKey {
@@ -222,11 +286,28 @@ impl PairKey {
         Ok(Self::derive(&secret, false))
     }
 
+    /// The same, said to come from there.
+    pub(crate) fn from(self, origin: KeyOrigin) -> Self {
+        Self { origin, ..self }
+    }
+
     /// Whether it is a generated key: a passphrase can be guessed by whoever gets a proof made with it, and is
     /// therefore refused together with trust `all`.
     #[must_use]
     pub const fn is_generated(&self) -> bool {
         self.generated
+    }
+
+    /// By what people tell it from others.
+    #[must_use]
+    pub const fn fingerprint(&self) -> KeyFingerprint {
+        self.fingerprint
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub const fn origin(&self) -> &KeyOrigin {
+        &self.origin
     }
 
     /// RFC 5869: PRK = HKDF-Extract(salt, key), then one HKDF-Expand for each use.
@@ -239,15 +320,20 @@ impl PairKey {
             debug_assert!(done.is_ok());
             key
         };
+        let [a, b, c, d, ..] = *expand(b"public fingerprint");
         Self {
             client: expand(b"client proof"),
             server: expand(b"server proof"),
             check: expand(b"key check without channel"),
+            fingerprint: KeyFingerprint([a, b, c, d]),
             generated,
+            origin: KeyOrigin::Setting,
         }
     }
 
-    fn is_same(&self, other: &Self) -> bool {
+    /// Whether it is the same key, wherever the two came from.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
         self.check.ct_eq(other.check.as_ref()).into()
     }
 }
@@ -256,111 +342,6 @@ impl fmt::Debug for PairKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PairKey").field("generated", &self.generated).finish_non_exhaustive()
     }
-}
-
-/// Where the settings say that the keys are.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct KeySources<'a> {
-    /// `redundancy.key`.
-    pub key: Option<&'a SecretString>,
-    /// `redundancy.key_file`.
-    pub key_file: Option<&'a Path>,
-    /// `redundancy.previous_key_file`.
-    pub previous_key_file: Option<&'a Path>,
-}
-
-/// The keys this node accepts: one, or two during a rotation.
-#[derive(Debug)]
-pub struct PairKeys {
-    /// The key in use.
-    pub current: PairKey,
-    /// The key before it, while a rotation lasts.
-    pub previous: Option<PairKey>,
-}
-
-impl PairKeys {
-    /// Loads what the settings name. May take a second (passphrases): never call this on an async thread.
-    ///
-    /// A previous key that equals the current one is left out: there is no rotation then.
-    ///
-    /// # Errors
-    /// When a key is missing, named twice, unreadable, open to others, or not a key.
-    pub fn load(sources: KeySources<'_>) -> Result<Self, KeyError> {
-        let current = match (sources.key, sources.key_file) {
-            (Some(_), Some(_)) => {
-                Err(KeyError { origin: KeyOrigin::Setting, problem: KeyProblem::TwoSources })
-            }
-            (None, None) => Err(KeyError { origin: KeyOrigin::Setting, problem: KeyProblem::Missing }),
-            (Some(text), None) => PairKey::parse(text.expose_secret())
-                .map_err(|problem| KeyError { origin: KeyOrigin::Setting, problem }),
-            (None, Some(path)) => {
-                load_file(path).map_err(|problem| KeyError { origin: KeyOrigin::File(path.into()), problem })
-            }
-        }?;
-        let previous = sources
-            .previous_key_file
-            .map(|path| {
-                load_file(path)
-                    .map_err(|problem| KeyError { origin: KeyOrigin::PreviousFile(path.into()), problem })
-            })
-            .transpose()?
-            .filter(|previous| !previous.is_same(&current));
-        Ok(Self { current, previous })
-    }
-
-    /// How many keys are accepted, and so offered: 1 or 2.
-    #[must_use]
-    pub const fn count(&self) -> usize {
-        if self.previous.is_some() { 2 } else { 1 }
-    }
-
-    /// Whether every key is a generated one.
-    #[must_use]
-    pub fn are_generated(&self) -> bool {
-        self.newest_first().all(|(_, key)| key.is_generated())
-    }
-
-    /// The key in a slot.
-    #[must_use]
-    pub const fn get(&self, slot: KeySlot) -> Option<&PairKey> {
-        match slot {
-            KeySlot::Current => Some(&self.current),
-            KeySlot::Previous => self.previous.as_ref(),
-        }
-    }
-
-    /// The accepted keys, in the order in which they are offered.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (KeySlot, &PairKey)> {
-        let previous = self.previous.iter().map(|key| (KeySlot::Previous, key));
-        core::iter::once((KeySlot::Current, &self.current)).chain(previous)
-    }
-}
-
-/// Writes a key to a new file that only its owner may read (0600), and flushes file and folder to the disk.
-///
-/// # Errors
-/// When the file exists already (a key is never overwritten) or cannot be written.
-pub fn write_key_file(path: &Path, key: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let written = file
-        .write_all(key.as_bytes())
-        .and_then(|()| file.write_all(b"\n"))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| File::open(folder)?.sync_all());
-    if written.is_err() {
-        // Half a key is worse than none; the first error is the one to report.
-        let _ = std::fs::remove_file(path);
-    }
-    written
-}
-
-fn load_file(path: &Path) -> Result<PairKey, KeyProblem> {
-    // Room for white space around the longest key.
-    let bytes = secret_file::read(path, MAX_BYTES + 64).map_err(KeyProblem::File)?;
-    let text = core::str::from_utf8(&bytes).map_err(|_| KeyProblem::NotText)?;
-    PairKey::parse(text)
 }
 
 fn decode(encoded: &str, secret: &mut [u8; 32]) -> Result<(), KeyProblem> {

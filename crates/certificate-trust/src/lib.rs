@@ -11,14 +11,15 @@
 //!                                  ▼                       ▼
 //!                          (stream, ChannelBinding)  (stream, ChannelBinding)
 //!                                  └──────► proof ◄────────┘
-//!                                             │  Hello, Challenge, PairKeys
+//!                                             │  Hello, Challenge, KeyRing
 //!                                             ▼
 //!                              does the peer know the key, on this very connection?
 //! ```
 //!
 //! What is trusted is a [`Bundle`], a snapshot that [`TrustFolders`] makes of the PKI folders and the system's roots whenever they
 //! change; both ends use the newest one they have and wait for nobody. People change the folders through
-//! [`PkiStore`] (`manage/`), or by hand.
+//! [`PkiStore`] (`manage/`), or by hand. Of the keys, a [`KeyStore`] reads the files and a [`KeyRing`] is what both ends go by; people
+//! exchange the files through [`KeyFiles`] (`rotation.rs`), or by hand.
 //!
 //! TLS says that nobody outside reads or changes the stream. Trust says whether the certificate is one that an
 //! operator accepted. Only the proof says that the peer is the other half of the pair, and it holds also where trust
@@ -39,12 +40,16 @@ mod fingerprint;
 mod folders;
 mod identity;
 mod key;
+mod key_files;
+mod key_ring;
+mod key_store;
 mod manage;
 mod pki;
 pub mod proof;
 mod provider;
 mod refusal;
 mod rejected;
+mod rotation;
 mod secret_file;
 pub mod service;
 mod system;
@@ -62,12 +67,16 @@ pub use expiry::{Expiring, Urgency, expiring};
 pub use fingerprint::Fingerprint;
 pub use folders::{TrustFolders, parse_crls};
 pub use identity::{IdentityError, OwnIdentity};
-pub use key::{KeyError, KeyOrigin, KeyProblem, KeySlot, KeySources, PairKey, PairKeys, write_key_file};
+pub use key::{KeyError, KeyFingerprint, KeyOrigin, KeyProblem, KeySlot, PairKey};
+pub use key_files::{KeyFiles, KeySources, PairKeys, read_key_from, read_key_from_file};
+pub use key_ring::{KeyChanges, KeyLease, KeyRing, KeyState};
+pub use key_store::KeyStore;
 pub use manage::{Action, Change, CrlEntry, Entry, Exported, ImportAs, Listing, ManageError, Moved, Place};
 pub use pki::{PkiError, PkiStore, certificates_in};
 pub use provider::{install_crypto_provider, warm_up};
 pub use refusal::{Refusal, WrongUsage};
 pub use rejected::Kept;
+pub use rotation::{RotationError, Standing, write_key_file};
 pub use secret_file::SecretFileError;
 pub use system::SystemStore;
 pub use tls::{Acceptor, ClientTls, Connector, ServerTls};

@@ -29,7 +29,8 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use crate::ChannelBinding;
-use crate::key::{KeySlot, PairKey, PairKeys};
+use crate::key::{KeySlot, PairKey};
+use crate::key_files::PairKeys;
 
 /// Separates this hash from every other use of SHA-256; its number is the version of the transcript.
 const LABEL: &[u8] = b"onduty-proof/1";
@@ -168,7 +169,8 @@ impl Transcript<'_> {
     }
 }
 
-/// Every key against every candidate, without an early exit; the first match wins.
+/// Every key against every candidate, without an early exit. The first candidate that matches wins: the dialling node says which key
+/// it would rather use, and this one follows, so that one node alone decides when a pair goes over to another key.
 fn search<P: AsRef<[u8]>>(
     keys: &PairKeys,
     candidates: &[P],
@@ -177,17 +179,18 @@ fn search<P: AsRef<[u8]>>(
     if candidates.is_empty() || candidates.len() > MAX_OFFERED {
         return None;
     }
+    let accepted: Vec<(KeySlot, Proof)> =
+        keys.newest_first().map(|(slot, key)| (slot, wanted(key))).collect();
     let (mut found, mut key_index, mut proof_index) = (Choice::from(0), 0_u32, 0_u32);
-    for (number, (_, key)) in (0_u32..).zip(keys.newest_first()) {
-        let wanted = wanted(key);
-        for (candidate_number, candidate) in (0_u32..).zip(candidates) {
+    for (candidate_number, candidate) in (0_u32..).zip(candidates) {
+        for (number, (_, wanted)) in (0_u32..).zip(&accepted) {
             let hit = wanted[..].ct_eq(candidate.as_ref()) & !found;
             key_index.conditional_assign(&number, hit);
             proof_index.conditional_assign(&candidate_number, hit);
             found |= hit;
         }
     }
-    let slot = if key_index == 0 { KeySlot::Current } else { KeySlot::Previous };
+    let slot = accepted.get(usize::try_from(key_index).ok()?).map(|(slot, _)| *slot)?;
     bool::from(found).then_some(KeyMatch { slot, proof: proof_index })
 }
 

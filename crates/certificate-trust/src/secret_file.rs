@@ -89,11 +89,16 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Secr
         return Err(SecretFileError::NotAFile);
     }
     judge(about.mode(), about.gid(), &process_groups())?;
+    read_bounded(file, limit)
+}
+
+/// At most `limit` bytes of whatever it is.
+pub(crate) fn read_bounded(source: impl Read, limit: usize) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     // Room for one byte too many and for the probing of `read_to_end`, so that the buffer never moves and leaves
     // a copy behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 64));
     let allowed = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(allowed).read_to_end(&mut bytes).map_err(SecretFileError::Read)?;
+    source.take(allowed).read_to_end(&mut bytes).map_err(SecretFileError::Read)?;
     if bytes.len() > limit { Err(SecretFileError::TooLarge { limit }) } else { Ok(bytes) }
 }
 

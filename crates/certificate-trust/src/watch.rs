@@ -1,4 +1,4 @@
-//! Notices changes in the PKI folders: the kernel reports them (inotify), so that a quiet hour costs nothing; and a slow look
+//! Notices changes in the PKI folders, and in those with the keys: the kernel reports them (inotify), so that a quiet hour costs nothing; and a slow look
 //! finds what the kernel does not report, as a folder that was exchanged for another one or a network's file system.
 //!
 //! A report is not answered at once: an operator who copies a file is not done with its first byte. Kubernetes exchanges
@@ -18,13 +18,13 @@ use crate::bundle::TrustKeeper;
 use crate::folders::TrustFolders;
 
 /// How long after the first report of a change the folders are read.
-const QUIET: Duration = Duration::from_millis(200);
+pub(crate) const QUIET: Duration = Duration::from_millis(200);
 /// How often they are looked at without any report.
-const SLOW: Duration = Duration::from_secs(30);
+pub(crate) const SLOW: Duration = Duration::from_secs(30);
 /// Where the kernel reports nothing at all. A dozen calls of `stat`.
-const POLL: Duration = Duration::from_secs(5);
+pub(crate) const POLL: Duration = Duration::from_secs(5);
 /// How soon after a change they are read once more.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 impl TrustFolders {
     /// Publishes a new bundle after each change, until `stop`. Dropping the future is harmless.
@@ -60,11 +60,11 @@ impl TrustFolders {
 }
 
 /// What the kernel reports.
-struct Reports(AsyncFd<OwnedFd>);
+pub(crate) struct Reports(AsyncFd<OwnedFd>);
 
 impl Reports {
     /// None where there is no inotify, or too many processes use it already.
-    fn begin() -> Option<Self> {
+    pub(crate) fn begin() -> Option<Self> {
         let register = |descriptor| {
             // Deprecated for types whose descriptor can change while it is registered; an `OwnedFd` that nobody else
             // gets hold of cannot. Its successor is `unsafe`, which this workspace forbids.
@@ -77,7 +77,7 @@ impl Reports {
         match begun {
             Ok(descriptor) => Some(Self(descriptor)),
             Err(error) => {
-                tracing::info!(%error, "changes of certificate folders are not reported: they are looked at");
+                tracing::info!(%error, "changes of files are not reported: they are looked at");
                 None
             }
         }
@@ -85,7 +85,7 @@ impl Reports {
 
     /// A folder that is watched already stays so; one that was exchanged is watched anew. What cannot be watched is found by
     /// the slow look.
-    fn watch(&self, folders: &[PathBuf]) {
+    pub(crate) fn watch(&self, folders: &[PathBuf]) {
         // Written and closed, rather than written: half a file is nothing to look at.
         let what = WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVED_TO
@@ -105,7 +105,7 @@ impl Reports {
 
     /// Waits for a report, and takes all that are there: which file it was does not matter. Cancel-safe: what has not been
     /// taken is there at the next call.
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         let Ok(mut ready) = self.0.readable().await else { return };
         let mut events = [0_u8; 4096];
         loop {

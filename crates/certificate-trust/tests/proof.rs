@@ -61,7 +61,10 @@ fn keys_rotate_in_any_order() {
         ((&new, Some(&old)), (&old, None), Some((Previous, Current))),
         ((&old, None), (&new, Some(&old)), Some((Current, Previous))),
         ((&new, Some(&old)), (&new, Some(&old)), Some((Current, Current))),
-        ((&new, Some(&old)), (&old, Some(&new)), Some((Previous, Current))),
+        // The dialling node says which it would rather use.
+        ((&new, Some(&old)), (&old, Some(&new)), Some((Current, Previous))),
+        ((&old, Some(&new)), (&new, Some(&old)), Some((Current, Previous))),
+        ((&old, Some(&new)), (&new, None), Some((Previous, Current))),
         ((&new, None), (&new, Some(&old)), Some((Current, Current))),
         ((&new, Some(&old)), (&new, None), Some((Current, Current))),
         ((&new, None), (&old, None), None),

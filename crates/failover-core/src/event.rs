@@ -212,6 +212,10 @@ event_codes! {
     PluginChanged => "plugin_changed",
     /// Certificates or the key: something a person should know.
     TrustNotice => "trust_notice",
+    /// The keys of the pair have changed, or the pair has gone over to another one.
+    KeyChanged => "key_changed",
+    /// A key of the pair cannot be used.
+    KeyUnusable => "key_unusable",
     /// A certificate or a revocation list runs out, or has.
     CertificateExpires => "certificate_expires",
 }

@@ -27,5 +27,5 @@ mod test_steps;
 mod tombstone;
 
 pub use network::{Network, TokioNetwork};
-pub use service::{Client, ClientHandle, Options, build};
+pub use service::{Client, ClientHandle, Options, build, build_with};
 pub use tombstone::{TOMBSTONE_BYTES, TOMBSTONE_MAGIC};

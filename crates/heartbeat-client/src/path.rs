@@ -5,14 +5,14 @@
 //!                                                                           └─ else ───► DialFinished
 //! ```
 //!
-//! Dials are wanted while there is no session, and beside one that has gone quiet: a half-dead connection must not keep
-//! the peer away. The newest proved session wins. No path waits for another: each has its own rhythm, its own dials and its
+//! Dials are wanted while there is no session, beside one that has gone quiet (a half-dead connection must not keep
+//! the peer away), and beside one whose key is not the one to be used first any more. The newest proved session wins. No path waits for another: each has its own rhythm, its own dials and its
 //! own last good address.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::{Fingerprint, KeySlot};
+use certificate_trust::Fingerprint;
 use duty::DriverGone;
 use failover_core::{Input, SessionId, Via};
 use service_kit::Clock;
@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::dial::Dialler;
 use crate::failure::Failure;
 use crate::network::Network;
-use crate::prove::Session;
+use crate::prove::{ProvedKey, Session};
 use crate::service::dial_limit;
 use crate::session::{self, Over, Terms};
 use crate::tombstone;
@@ -61,6 +61,7 @@ struct Current {
     quiet: watch::Receiver<bool>,
     replaced: CancellationToken,
     remote: std::net::SocketAddr,
+    key: ProvedKey,
 }
 
 /// Returns when the session that counts falls silent, or is heard again.
@@ -80,7 +81,6 @@ pub(crate) struct PathLoop<N> {
     pub(crate) clock: Clock,
     pub(crate) interval: Duration,
     pub(crate) takeover_after: Duration,
-    pub(crate) key_in_use: watch::Sender<Option<KeySlot>>,
     pub(crate) check: Option<Check>,
     /// A bit for each path over which the peer is away.
     pub(crate) away: watch::Sender<u8>,
@@ -122,18 +122,25 @@ impl<N: Network> Running<N> {
         let limit = dial_limit(self.client.takeover_after);
         let mut dials: JoinSet<Result<Session, Failure>> = JoinSet::new();
         let mut next_dial = Instant::now();
+        let mut keys = self.client.dialler.credentials.keys.clone();
+        let mut seen_keys = keys.revision();
         loop {
-            let wanted = self.nobody_answers();
+            let wanted = self.nobody_answers() || self.wants_another_key();
             // Every branch is cancel-safe.
             let told = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(next_dial), if wanted => {
                     next_dial = Instant::now() + period;
-                    if self.look() && dials.len() < MOST_DIALS {
+                    if (self.look() || self.wants_another_key()) && dials.len() < MOST_DIALS {
                         let dialler = Arc::clone(&self.client.dialler);
                         dials.spawn(async move { dialler.dial(limit).await });
                     }
+                    Ok(())
+                }
+                () = keys.later_than(seen_keys) => {
+                    seen_keys = keys.revision();
+                    next_dial = Instant::now();
                     Ok(())
                 }
                 () = turned(&mut self.current) => {
@@ -198,6 +205,17 @@ impl<N: Network> Running<N> {
         self.current.as_ref().is_none_or(|current| *current.quiet.borrow())
     }
 
+    /// Whether the keys have changed since the session was proved, and another one than its own is to be used first. A dial finds out
+    /// whether the peer knows that one, too.
+    fn wants_another_key(&self) -> bool {
+        let keys = &self.client.dialler.credentials.keys;
+        let is_old = |current: &Current| {
+            current.key.revision < keys.revision()
+                && current.key.fingerprint != keys.newest().current.fingerprint()
+        };
+        self.current.as_ref().is_some_and(is_old)
+    }
+
     /// Tells whether the peer is away.
     fn look(&self) -> bool {
         let away = self.is_peer_away();
@@ -218,9 +236,9 @@ impl<N: Network> Running<N> {
         };
         tracing::info!(
             peer = %peer.identity.name, at = %session.remote, path = %via.path, session = ticket.id.0,
-            "a session was proved"
+            key = %session.key.fingerprint, "a session was proved"
         );
-        self.client.key_in_use.send_replace(Some(session.slot));
+        let keys = self.client.dialler.credentials.keys.clone();
         let (identity, role, mode) = (peer.identity.clone(), peer.role, peer.mode);
         // A proved session voids tombstones and refusals, so nothing of the kind may be told after this.
         self.probe = None;
@@ -232,12 +250,14 @@ impl<N: Network> Running<N> {
             quiet: seen_quiet,
             replaced: CancellationToken::new(),
             remote: session.remote,
+            key: session.key,
         };
         let terms = Terms {
             link,
             clock: self.client.clock.clone(),
             interval: self.client.interval,
             quiet,
+            keys,
             replaced: current.replaced.clone(),
             stop: self.stop.clone(),
         };

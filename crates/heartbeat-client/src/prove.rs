@@ -3,11 +3,10 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use certificate_trust::proof::{self, Transcript};
-use certificate_trust::{ChannelBinding, KeySlot, PairKeys};
+use certificate_trust::{ChannelBinding, KeyFingerprint, KeyRing, KeySlot};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use onduty_api::MAX_LINK_MESSAGE;
@@ -41,7 +40,7 @@ pub(crate) struct Session {
     /// What the peer said of itself, under the proof.
     pub(crate) peer: Challenge,
     /// Which key it used.
-    pub(crate) slot: KeySlot,
+    pub(crate) key: ProvedKey,
     /// Where it is.
     pub(crate) remote: SocketAddr,
     pub(crate) outbox: mpsc::Sender<wire::SessionRequest>,
@@ -50,10 +49,19 @@ pub(crate) struct Session {
     pub(crate) connection: AbortOnDropHandle<()>,
 }
 
+/// The key that a session was proved with.
+#[derive(Clone, Copy)]
+pub(crate) struct ProvedKey {
+    pub(crate) slot: KeySlot,
+    pub(crate) fingerprint: KeyFingerprint,
+    /// Of the keys at that time.
+    pub(crate) revision: u64,
+}
+
 /// What the proof is made of.
 #[derive(Clone)]
 pub(crate) struct Credentials {
-    pub(crate) keys: Arc<PairKeys>,
+    pub(crate) keys: KeyRing,
     pub(crate) channel_bound: bool,
 }
 
@@ -94,25 +102,29 @@ where
     if peer.identity.node == own.node || peer.identity.instance == own.instance {
         return Err(Failure::selfie(remote));
     }
+    // In this order: a session with keys that have changed meanwhile is looked at again.
+    let (revision, keys) = (credentials.keys.revision(), credentials.keys.newest());
     let transcript = Transcript {
         binding,
         channel_bound: credentials.channel_bound,
         hello: &hello,
         challenge: &challenge,
-        offered: credentials.keys.count(),
+        offered: keys.count(),
     };
-    let proof::ClientProofs { proofs, key_checks } = proof::client_proofs(&transcript, &credentials.keys);
+    let proof::ClientProofs { proofs, key_checks } = proof::client_proofs(&transcript, &keys);
     send(&outbox, DialFrame::Proof(ClientProofs { proofs, key_checks }), remote).await?;
     let ListenFrame::Proof(answer) = receive(&mut inbox, remote).await? else {
         return Err(Failure::out_of_order(remote));
     };
     let matched = u32::try_from(answer.matched).unwrap_or(u32::MAX);
-    let slot = proof::check_server(&transcript, &credentials.keys, matched, &answer.proof)
-        .ok_or_else(|| Failure::impostor(remote))?;
+    let slot = proof::check_server(&transcript, &keys, matched, &answer.proof);
+    let proved = slot.and_then(|slot| keys.get(slot).map(|key| (slot, key.fingerprint())));
+    let (slot, fingerprint) = proved.ok_or_else(|| Failure::impostor(remote))?;
     if !(OLDEST_VERSION..=NEWEST_VERSION).contains(&peer.version) {
         return Err(Failure::version(remote));
     }
-    Ok(Session { peer, slot, remote, outbox, inbox, connection })
+    let key = ProvedKey { slot, fingerprint, revision };
+    Ok(Session { peer, key, remote, outbox, inbox, connection })
 }
 
 /// HTTP/2 with limits for a peer that is not yet known.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::{Connector, Fingerprint, KeySlot, PairKeys};
+use certificate_trust::{Connector, Fingerprint, KeyRing, PairKeys};
 use duty::LinkHandle;
 use failover_core::PathId;
 use futures_util::future::join_all;
@@ -32,7 +32,7 @@ pub struct Options<N> {
     pub connector: Connector,
     /// Whether `connector` trusts every certificate, for the connection test to warn of.
     pub trusts_all: bool,
-    /// The keys this node offers.
+    /// The keys this node offers, unless they may change ([`build_with`]).
     pub keys: Arc<PairKeys>,
     /// The pair's name; both nodes have the same.
     pub pair: String,
@@ -68,7 +68,6 @@ pub struct Client<N> {
     interval: Duration,
     takeover_after: Duration,
     takeover_confirm: Option<Duration>,
-    key_in_use: watch::Sender<Option<KeySlot>>,
     check: Option<Check>,
 }
 
@@ -85,7 +84,7 @@ pub struct ClientHandle<N> {
     dial_limit: Duration,
     clock: Clock,
     one_test: Arc<Semaphore>,
-    key_in_use: watch::Receiver<Option<KeySlot>>,
+    keys: KeyRing,
 }
 
 impl<N> Clone for ClientHandle<N> {
@@ -96,7 +95,7 @@ impl<N> Clone for ClientHandle<N> {
             dial_limit: self.dial_limit,
             clock: self.clock.clone(),
             one_test: Arc::clone(&self.one_test),
-            key_in_use: self.key_in_use.clone(),
+            keys: self.keys.clone(),
         }
     }
 }
@@ -139,19 +138,26 @@ impl<N: Network> ClientHandle<N> {
         }
     }
 
-    /// Which key the peer used for the newest session; `None` before the first.
+    /// The keys that it goes by, and which of them sessions use.
     #[must_use]
-    pub fn key_in_use(&self) -> watch::Receiver<Option<KeySlot>> {
-        self.key_in_use.clone()
+    pub const fn keys(&self) -> &KeyRing {
+        &self.keys
     }
 }
 
 /// Makes the client and its handle.
 #[must_use]
 pub fn build<N: Network>(options: Options<N>) -> (Client<N>, ClientHandle<N>) {
+    let keys = KeyRing::fixed(Arc::clone(&options.keys), options.clock.clone());
+    build_with(options, keys)
+}
+
+/// The same with keys that may change while it runs; they stand in the place of those of the options.
+#[must_use]
+pub fn build_with<N: Network>(options: Options<N>, keys: KeyRing) -> (Client<N>, ClientHandle<N>) {
     let network = Arc::new(options.network);
     let connector = Arc::new(options.connector);
-    let credentials = Credentials { keys: options.keys, channel_bound: options.channel_bound };
+    let credentials = Credentials { keys: keys.clone(), channel_bound: options.channel_bound };
     let addresses = options.addresses.all();
     let diallers: Vec<_> = PathId::all(addresses.len())
         .zip(addresses)
@@ -169,14 +175,13 @@ pub fn build<N: Network>(options: Options<N>) -> (Client<N>, ClientHandle<N>) {
             })
         })
         .collect();
-    let (key_in_use, seen) = watch::channel(None);
     let handle = ClientHandle {
         diallers: diallers.clone(),
         trusts_all: options.trusts_all,
         dial_limit: dial_limit(options.takeover_after),
         clock: options.clock.clone(),
         one_test: Arc::new(Semaphore::new(1)),
-        key_in_use: seen,
+        keys,
     };
     let client = Client {
         diallers,
@@ -184,7 +189,6 @@ pub fn build<N: Network>(options: Options<N>) -> (Client<N>, ClientHandle<N>) {
         interval: options.interval,
         takeover_after: options.takeover_after,
         takeover_confirm: options.takeover_confirm,
-        key_in_use,
         check: None,
     };
     (client, handle)
@@ -219,7 +223,6 @@ impl<N: Network> Client<N> {
                     clock: self.clock.clone(),
                     interval: self.interval,
                     takeover_after: self.takeover_after,
-                    key_in_use: self.key_in_use.clone(),
                     check: self.check.clone(),
                     away: away.clone(),
                 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use certificate_trust::KeyRing;
 use duty::{LinkHandle, Outgoing, SessionTicket};
 use failover_core::{BootTime, Input, SessionId, TombstonePromise, timing};
 use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame};
@@ -36,6 +37,8 @@ pub(crate) struct Terms {
     pub(crate) interval: Duration,
     /// Whether the peer has acknowledged nothing for so long that dials are wanted beside the session.
     pub(crate) quiet: watch::Sender<bool>,
+    /// A session ends with its key.
+    pub(crate) keys: KeyRing,
     /// Cancelled when a newer session has been proved.
     pub(crate) replaced: CancellationToken,
     /// Cancelled when this node stops.
@@ -53,7 +56,9 @@ pub(crate) struct Over {
 /// Runs a session to its end and tells the driver of that.
 pub(crate) async fn run(terms: Terms, session: Session, ticket: SessionTicket) -> Over {
     let begun = Instant::now();
-    let Session { peer, outbox, inbox, connection, .. } = session;
+    let Session { peer, key, outbox, inbox, connection, .. } = session;
+    let counts = terms.keys.begin_use(key.fingerprint);
+    let mut keys = terms.keys.clone();
     let id = ticket.id;
     let heard = terms.clock.boot();
     let mut beats = Beats {
@@ -66,7 +71,13 @@ pub(crate) async fn run(terms: Terms, session: Session, ticket: SessionTicket) -
         due: true,
         heard,
     };
-    let cause = match beats.exchange(&outbox, &ticket.closed).await {
+    let end = tokio::select! {
+        biased;
+        () = keys.outlived(key.fingerprint) => End::because("its key is not accepted any more"),
+        end = beats.exchange(&outbox, &ticket.closed) => end,
+    };
+    drop(counts);
+    let cause = match end {
         End::Stopping => {
             beats.part(outbox).await;
             "this node stops".to_owned()

@@ -161,9 +161,10 @@ impl<N: Network> Test<'_, N> {
 
     /// The proof was right. Whether it came in time for the running link is told with it: the test is more patient.
     async fn key(&self, session: &Session, begun: Instant, dialled: Duration) -> Result<(), Stop> {
-        let which = match session.slot {
+        let which = match session.key.slot {
             KeySlot::Current => "key",
             KeySlot::Previous => "previous key",
+            KeySlot::Next => "next key",
         };
         let found = format!("`{}` knows the {which}", session.peer.identity.name);
         let limit = self.dial_limit;

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use certificate_trust::proof::{self, Transcript};
-use certificate_trust::{ChannelBinding, KeySlot};
+use certificate_trust::{ChannelBinding, KeyFingerprint};
 use onduty_api::Invalid;
 use onduty_api::errors::{Refusal, unauthenticated};
 use onduty_api::heartbeat::{Challenge, ClientProofs, DialFrame, Hello, ListenFrame, ServerProof};
@@ -20,9 +20,18 @@ pub(crate) struct Proved {
     /// What it said of itself.
     pub(crate) hello: Hello,
     /// With which key.
-    pub(crate) slot: KeySlot,
+    pub(crate) key: ProvedKey,
     /// What it is owed.
     pub(crate) answer: ServerProof,
+}
+
+/// The key that a session was proved with.
+pub(crate) struct ProvedKey {
+    pub(crate) fingerprint: KeyFingerprint,
+    /// Of the accepted keys at that time.
+    pub(crate) revision: u64,
+    /// It is the one that the dialling node would rather use than another.
+    pub(crate) is_first_choice: bool,
 }
 
 /// The dialling node is not let in.
@@ -101,17 +110,21 @@ fn judge(
     transcript: &Transcript<'_>,
 ) -> Result<Proved, Failure> {
     let unfit = unfit(shared, &hello);
-    let found = proof::find_match(transcript, &shared.keys, &proofs.proofs);
+    // In this order: a session with keys that have changed meanwhile is looked at again.
+    let (revision, keys) = (shared.keys.revision(), shared.keys.newest());
+    let found = proof::find_match(transcript, &keys, &proofs.proofs);
     let refusal = match (found, unfit) {
         (Some(found), None) => {
-            let key = shared.keys.get(found.slot).ok_or(Failure::Gone)?;
+            let key = keys.get(found.slot).ok_or(Failure::Gone)?;
             let matched = usize::try_from(found.proof).unwrap_or(usize::MAX);
             let answer = ServerProof { proof: proof::server_proof(transcript, key), matched };
-            return Ok(Proved { hello, slot: found.slot, answer });
+            let is_first_choice = found.proof == 0;
+            let key = ProvedKey { fingerprint: key.fingerprint(), revision, is_first_choice };
+            return Ok(Proved { hello, key, answer });
         }
         (Some(_), Some(unfit)) => unfit,
         (None, unfit) => {
-            if !proof::knows_key(transcript, &shared.keys, &proofs.key_checks) {
+            if !proof::knows_key(transcript, &keys, &proofs.key_checks) {
                 let sentence = format!("a connection from {from} could not prove the pre-shared key");
                 return Err(Failure::refused("key_mismatch", sentence, unauthenticated()));
             }

@@ -21,4 +21,4 @@ mod session;
 mod waiting;
 
 pub use accept::Accept;
-pub use service::{Options, Server, ServerHandle, build};
+pub use service::{Options, Server, ServerHandle, build, build_with};

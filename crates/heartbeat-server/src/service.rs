@@ -5,10 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::{Acceptor, KeySlot, PairKeys};
+use certificate_trust::{Acceptor, KeyRing, PairKeys};
 use duty::LinkHandle;
 use service_kit::Clock;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,7 +27,7 @@ pub struct Options<L> {
     pub listener: L,
     /// The TLS end.
     pub acceptor: Acceptor,
-    /// The keys this node accepts.
+    /// The keys this node accepts, unless they may change ([`build_with`]).
     pub keys: Arc<PairKeys>,
     /// The pair's name; both nodes have the same.
     pub pair: String,
@@ -52,13 +51,12 @@ impl<L> fmt::Debug for Options<L> {
 /// What every connection uses.
 pub(crate) struct Shared {
     pub(crate) acceptor: Acceptor,
-    pub(crate) keys: Arc<PairKeys>,
+    pub(crate) keys: KeyRing,
     pub(crate) pair: String,
     pub(crate) channel_bound: bool,
     pub(crate) link: LinkHandle,
     pub(crate) clock: Clock,
     pub(crate) waiting: Arc<Waiting>,
-    pub(crate) key_in_use: watch::Sender<Option<KeySlot>>,
     /// Connections and sessions; all have ended when `Server::run` returns.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the server stops.
@@ -80,36 +78,40 @@ impl<L> fmt::Debug for Server<L> {
 /// What others may ask the server.
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
-    key_in_use: watch::Receiver<Option<KeySlot>>,
+    keys: KeyRing,
 }
 
 impl ServerHandle {
-    /// Which key the peer used for the newest session; `None` before the first. During a rotation it tells whether
-    /// the old key can go.
+    /// The keys that it goes by, and which of them sessions use.
     #[must_use]
-    pub fn key_in_use(&self) -> watch::Receiver<Option<KeySlot>> {
-        self.key_in_use.clone()
+    pub const fn keys(&self) -> &KeyRing {
+        &self.keys
     }
 }
 
 /// Makes the server and its handle.
 #[must_use]
 pub fn build<L: Accept>(options: Options<L>) -> (Server<L>, ServerHandle) {
-    let Options { listener, acceptor, keys, pair, channel_bound, link, clock } = options;
-    let (key_in_use, seen) = watch::channel(None);
+    let keys = KeyRing::fixed(Arc::clone(&options.keys), options.clock.clone());
+    build_with(options, keys)
+}
+
+/// The same with keys that may change while it runs; they stand in the place of those of the options.
+#[must_use]
+pub fn build_with<L: Accept>(options: Options<L>, keys: KeyRing) -> (Server<L>, ServerHandle) {
+    let Options { listener, acceptor, keys: _, pair, channel_bound, link, clock } = options;
     let shared = Shared {
         acceptor,
-        keys,
+        keys: keys.clone(),
         pair,
         channel_bound,
         link,
         clock,
         waiting: Arc::default(),
-        key_in_use,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
     };
-    (Server { listener, shared }, ServerHandle { key_in_use: seen })
+    (Server { listener, shared }, ServerHandle { keys })
 }
 
 impl<L: Accept> Server<L> {

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::ChannelBinding;
+use certificate_trust::{ChannelBinding, KeyRing};
 use duty::Outgoing;
 use failover_core::{Input, SessionId, Via};
 use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame, TestAnswer};
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use crate::handshake::{self, Failure, Proved};
+use crate::handshake::{self, Failure, Proved, ProvedKey};
 use crate::service::Shared;
 use crate::waiting::Place;
 
@@ -95,7 +95,7 @@ pub(crate) async fn run(
 }
 
 async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, outbox: &Outbox) {
-    let Proved { hello, slot, answer } = proved;
+    let Proved { hello, key, answer } = proved;
     let ledger = Ledger::new(hello.identity.clone());
     if outbox.send(Ok(ListenFrame::Proof(answer).into())).await.is_err() {
         return;
@@ -103,14 +103,15 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
     if hello.test_only {
         return answer_test(shared, ledger, outbox).await;
     }
-    shared.key_in_use.send_replace(Some(slot));
+    let _counts = shared.keys.begin_use(key.fingerprint);
     let ticket = shared.link.begin_session();
     let session = ticket.id;
     let peer = hello.identity;
     let remote = call.peer.ip().to_canonical().to_string();
     let via = Via { path: hello.path, paths: hello.paths, remote, dialled: false };
     tracing::info!(
-        peer = %peer.name, from = %call.peer, path = %via.path, session = session.0, "a session was proved"
+        peer = %peer.name, from = %call.peer, path = %via.path, session = session.0, key = %key.fingerprint,
+        "a session was proved"
     );
     let proved = Input::SessionProved { session, via, peer, role: hello.role, mode: hello.mode };
     let told = shared.link.tell(proved);
@@ -129,6 +130,7 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
     let End { cause, status } = tokio::select! {
         biased;
         () = call.gone.cancelled() => gone(),
+        end = replaced(shared.keys.clone(), &key) => end,
         end = beats.exchange(session, &ticket.closed, inbox) => end,
     };
     tracing::info!(session = session.0, %cause, "a session ended");
@@ -137,6 +139,20 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
     if let Some(status) = status {
         // The answers before it may still be on their way: the reason is worth a moment, a peer that does not read is not.
         let _ = tokio::time::timeout(LAST_WORD, outbox.send(Err(status))).await;
+    }
+}
+
+/// Waits until a session with this key is to make room for one with another. Cancel-safe.
+async fn replaced(mut keys: KeyRing, proved: &ProvedKey) -> End {
+    let mut later = keys.clone();
+    tokio::select! {
+        () = keys.outlived(proved.fingerprint) => {
+            End::unavailable("its key is not accepted any more")
+        }
+        // What the dialling node would rather use may be known here now.
+        () = later.later_than(proved.revision), if !proved.is_first_choice => {
+            End::unavailable("the keys have changed")
+        }
     }
 }
 
@@ -162,6 +178,10 @@ impl End {
     fn refused(cause: String) -> Self {
         let status = Status::invalid_argument(cause.clone());
         Self { cause, status: Some(status) }
+    }
+
+    fn unavailable(cause: &str) -> Self {
+        Self { cause: cause.to_owned(), status: Some(Status::unavailable(cause)) }
     }
 }
 

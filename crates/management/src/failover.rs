@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
+use crate::keys::{self, Keys};
 use crate::mode::ModeSettings;
 use crate::requests::{Asked, answered, ask, ask_and_see, request_id, wait_for};
 
@@ -50,6 +51,7 @@ pub(crate) struct Failover {
     pub(crate) started: BootTime,
     pub(crate) trust_away: watch::Receiver<Option<String>>,
     pub(crate) expiring: watch::Receiver<Vec<Warning>>,
+    pub(crate) keys: Option<Keys>,
     pub(crate) mode: ModeSettings,
     pub(crate) stop: CancellationToken,
     /// The switchovers that were asked for here.
@@ -214,10 +216,12 @@ impl Failover {
         let now = WallAnchor { boot: self.operators.now().boot, unix_ms: self.operators.unix_millis() };
         let view = Arc::clone(&self.operators.view().borrow());
         let plugins = Arc::clone(&self.plugins.borrow());
+        let keys = self.keys.as_ref().map(Keys::statuses).unwrap_or_default();
         let mut status = wire::NodeStatus::from(StatusParts {
             view: &view,
             report: &self.operators.report(),
             plugins: &plugins,
+            keys: &keys,
             rejected: &self.operators.rejected(),
             now,
             started: self.started,
@@ -225,6 +229,7 @@ impl Failover {
         status.warnings.extend(journal_warning(&self.journal.health().borrow()));
         status.warnings.extend(self.trust_away.borrow().clone().map(trust_warning));
         status.warnings.extend(self.expiring.borrow().iter().map(wire::Warning::from));
+        status.warnings.extend(self.keys.iter().flat_map(Keys::warnings));
         status
     }
 
@@ -237,6 +242,7 @@ impl Failover {
     ) {
         let mut views = self.operators.view();
         let mut health = self.journal.health();
+        let mut key_changes = keys::changes(self.keys.as_ref());
         loop {
             let answer = wire::WatchStatusResponse { status: Some(self.status()) };
             let _ = views.borrow_and_update();
@@ -252,6 +258,7 @@ impl Failover {
                 Ok(()) = health.changed() => {}
                 Ok(()) = self.trust_away.changed() => {}
                 Ok(()) = self.expiring.changed() => {}
+                () = key_changes.next() => {}
                 () = sleep_until(latest) => {}
                 () = watcher.closed() => return,
                 () = self.stop.cancelled() => break,

@@ -20,6 +20,7 @@ mod discovery;
 mod events;
 mod failover;
 pub mod forward;
+mod keys;
 mod mode;
 mod requests;
 mod service;
@@ -28,5 +29,6 @@ mod socket;
 mod tests;
 
 pub use connection_test::{ConnectionTest, NoAddress};
+pub use keys::Keys;
 pub use mode::ModeSettings;
 pub use service::{BuildError, Management, Options, RunError, build};

@@ -28,6 +28,7 @@ use crate::connection_test::{ConnectionTest, TestService};
 use crate::discovery::{self, HealthOfServices};
 use crate::events::Events;
 use crate::failover::{Failover, WATCHERS};
+use crate::keys::Keys;
 use crate::mode::ModeSettings;
 use crate::requests::Asked;
 use crate::socket;
@@ -63,6 +64,8 @@ pub struct Options {
     pub trust_away: watch::Receiver<Option<String>>,
     /// The certificates that run out, as warnings.
     pub expiring: watch::Receiver<Vec<Warning>>,
+    /// The keys of the pair; `None`: there is no link.
+    pub keys: Option<Keys>,
     /// Whether operators come through a forwarder (see [`crate::forward`]), whose word for who they are is taken.
     pub behind_forwarder: bool,
 }
@@ -128,6 +131,7 @@ impl Management {
             certificates,
             trust_away,
             expiring,
+            keys,
             behind_forwarder,
         } = options;
         let certificates = certificates.map(|certificates| {
@@ -141,6 +145,7 @@ impl Management {
             mode,
             trust_away,
             expiring,
+            keys,
             stop: stop.clone(),
             asked: Asked::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS)),

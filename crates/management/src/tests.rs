@@ -3,6 +3,7 @@
 
 mod discovery;
 mod forward;
+mod keys;
 mod mode;
 
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use duty::Recorder;
 use failover_core::{
     Arbitration, FailbackMode, Identity, Input, InstanceId, Mode, NodeId, NodeName, OnUnproved, Role,
-    Settings,
+    Settings, Warning,
 };
 use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
@@ -40,7 +41,7 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::tests::mode::mode_settings;
-use crate::{ConnectionTest, NoAddress, Options, RunError, build};
+use crate::{ConnectionTest, Keys, NoAddress, Options, RunError, build};
 
 /// Longer than anything here takes, also on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -51,6 +52,8 @@ struct Node {
     plugins: watch::Sender<Arc<Vec<PluginStatus>>>,
     supervisor: SupervisorPort,
     trust_away: watch::Sender<Option<String>>,
+    keys: Keys,
+    key_trouble: watch::Sender<Vec<Warning>>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), RunError>>,
     _journal: journal::JournalThread,
@@ -110,6 +113,7 @@ impl Node {
         let (plugins, seen) = watch::channel(Arc::default());
         let socket = folder.path().join("onduty.sock");
         let trust_away = watch::Sender::new(None);
+        let (keys, key_trouble) = keys::two(&clock);
         let management = build(Options {
             socket: socket.clone(),
             operators: handles.operators.clone(),
@@ -121,6 +125,7 @@ impl Node {
             certificates: None,
             trust_away: trust_away.subscribe(),
             expiring: watch::channel(Vec::new()).1,
+            keys: Some(keys.clone()),
             behind_forwarder,
         })
         .unwrap();
@@ -131,7 +136,18 @@ impl Node {
             let _handles = handles;
             duty.run(CancellationToken::new()).await
         });
-        Self { socket, plugins, supervisor, trust_away, stop, serving, _journal: thread, folder }
+        Self {
+            socket,
+            plugins,
+            supervisor,
+            trust_away,
+            keys,
+            key_trouble,
+            stop,
+            serving,
+            _journal: thread,
+            folder,
+        }
     }
 
     async fn channel(&self) -> Channel {

@@ -58,6 +58,23 @@ pub struct PluginStatus {
     pub restarts: u32,
 }
 
+/// One of the accepted keys of the pair; nothing of the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// Which.
+    pub slot: wire::KeySlot,
+    /// By what people tell it from others.
+    pub fingerprint: String,
+    /// Its file. None: it stands in the settings.
+    pub file: Option<String>,
+    /// Whether a session goes on that was proved with it.
+    pub in_use: bool,
+    /// Since when it is in use, or not.
+    pub since: BootTime,
+    /// Whether the pair needs it no more.
+    pub droppable: bool,
+}
+
 /// What a status is put together from.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusParts<'a> {
@@ -67,6 +84,8 @@ pub struct StatusParts<'a> {
     pub report: &'a Report,
     /// The supervisor's plugins.
     pub plugins: &'a [PluginStatus],
+    /// The keys of the pair.
+    pub keys: &'a [KeyStatus],
     /// Rejected connections by code.
     pub rejected: &'a BTreeMap<String, u64>,
     /// Now.
@@ -77,7 +96,7 @@ pub struct StatusParts<'a> {
 
 impl From<StatusParts<'_>> for wire::NodeStatus {
     fn from(parts: StatusParts<'_>) -> Self {
-        let StatusParts { view, report, plugins, rejected, now, started } = parts;
+        let StatusParts { view, report, plugins, keys, rejected, now, started } = parts;
         Self {
             redundancy: wire::RedundancyWord::from(view.redundancy.word) as i32,
             redundancy_reason: view.redundancy.reason.clone(),
@@ -91,6 +110,7 @@ impl From<StatusParts<'_>> for wire::NodeStatus {
             at: Some(now.timestamp(now.boot)),
             rejected: rejected.iter().map(|(code, count)| (code.clone(), *count)).collect(),
             started: Some(now.timestamp(started)),
+            keys: keys.iter().map(|key| pair_key(key, now)).collect(),
         }
     }
 }
@@ -140,6 +160,17 @@ fn plugin_status(plugin: &PluginStatus, now: WallAnchor) -> wire::PluginStatus {
         since: Some(now.timestamp(plugin.since)),
         pid: plugin.pid,
         restarts: plugin.restarts,
+    }
+}
+
+fn pair_key(key: &KeyStatus, now: WallAnchor) -> wire::PairKey {
+    wire::PairKey {
+        slot: key.slot as i32,
+        fingerprint: key.fingerprint.clone(),
+        file: key.file.clone().unwrap_or_default(),
+        in_use: key.in_use,
+        since: Some(now.timestamp(key.since)),
+        droppable: key.droppable,
     }
 }
 

@@ -18,7 +18,7 @@ use onduty_api::errors::Refusal;
 use service_kit::codes::Code;
 
 /// Events that are plain news, whoever reads them: nobody has to do anything.
-const NEWS: [EventCode; 15] = [
+const NEWS: [EventCode; 16] = [
     EventCode::NodeStarted,
     EventCode::RedundancyInactive,
     EventCode::PrimaryActive,
@@ -33,6 +33,7 @@ const NEWS: [EventCode; 15] = [
     EventCode::StorageRestored,
     EventCode::JournalRestored,
     EventCode::ModeChanged,
+    EventCode::KeyChanged,
     // Its severity is that of plain news but in a conflict, which has a page.
     EventCode::StateChanged,
 ];

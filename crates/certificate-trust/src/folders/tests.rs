@@ -4,6 +4,8 @@
 use tempfile::TempDir;
 use tracing_subscriber::fmt::MakeWriter;
 
+use std::fs;
+
 use super::*;
 
 /// What was logged.

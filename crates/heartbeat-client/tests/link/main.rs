@@ -11,6 +11,7 @@ mod hostile;
 mod paths;
 mod refusal;
 mod relay;
+mod renewal;
 mod session;
 mod steps;
 mod steps_silent;

@@ -184,8 +184,12 @@ async fn keys_are_rotated_in_any_order() {
         let client = secondary.dial(server.address);
         secondary.proved().await;
         primary.proved().await;
-        assert!(server.handle.key_in_use().borrow().is_some());
-        assert!(client.handle.key_in_use().borrow().is_some());
+        let both = [server.handle.keys(), client.handle.keys()];
+        let [at_primary, at_secondary] = both.map(|keys| {
+            let used = keys.states().into_iter().find(|state| state.in_use).unwrap();
+            used.fingerprint
+        });
+        assert_eq!(at_primary, at_secondary, "both know which key it is");
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::{Acceptor, Connector, OwnIdentity, PairKey, PairKeys, PkiStore, TrustMode};
+use certificate_trust::{Acceptor, Connector, KeyRing, OwnIdentity, PairKey, PairKeys, PkiStore, TrustMode};
 use duty::stand_in::StandIn;
 use duty::{LinkHandle, Recorder};
 use failover_core::{
@@ -79,6 +79,8 @@ pub(crate) struct Node {
     pub(crate) driver: StandIn,
     pub(crate) link: LinkHandle,
     pub(crate) keys: Arc<PairKeys>,
+    /// Keys that change, in the place of those.
+    pub(crate) ring: Option<KeyRing>,
     pub(crate) pair: String,
     pub(crate) channel_bound: bool,
     pub(crate) interval: Duration,
@@ -99,6 +101,7 @@ impl Node {
             driver,
             link,
             keys: keys(KEY, None),
+            ring: None,
             pair: "plant".to_owned(),
             channel_bound: true,
             // A dial beside the session begins after twice this: no test should see one because the machine is loaded.
@@ -151,7 +154,7 @@ impl Node {
         listener: L,
         address: SocketAddr,
     ) -> Running<ServerHandle> {
-        let (server, handle) = heartbeat_server::build(heartbeat_server::Options {
+        let options = heartbeat_server::Options {
             listener,
             acceptor: self.acceptor(),
             keys: Arc::clone(&self.keys),
@@ -159,7 +162,11 @@ impl Node {
             channel_bound: self.channel_bound,
             link: self.link.clone(),
             clock: self.clock.clone(),
-        });
+        };
+        let (server, handle) = match self.ring.clone() {
+            Some(ring) => heartbeat_server::build_with(options, ring),
+            None => heartbeat_server::build(options),
+        };
         let stop = CancellationToken::new();
         Running { address, task: tokio::spawn(server.run(stop.clone())), stop, handle }
     }
@@ -181,7 +188,7 @@ impl Node {
         &self,
         addresses: PeerAddresses,
     ) -> (Client<TokioNetwork>, ClientHandle<TokioNetwork>) {
-        heartbeat_client::build(heartbeat_client::Options {
+        let options = heartbeat_client::Options {
             network: TokioNetwork,
             addresses,
             connector: self.connector(),
@@ -194,7 +201,11 @@ impl Node {
             takeover_confirm: self.takeover_confirm,
             link: self.link.clone(),
             clock: self.clock.clone(),
-        })
+        };
+        match self.ring.clone() {
+            Some(ring) => heartbeat_client::build_with(options, ring),
+            None => heartbeat_client::build(options),
+        }
     }
 
     pub(crate) fn dial(&self, to: SocketAddr) -> Running<ClientHandle<TokioNetwork>> {

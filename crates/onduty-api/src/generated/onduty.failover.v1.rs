@@ -91,6 +91,28 @@ pub struct PluginStatus {
     #[prost(uint32, tag = "6")]
     pub restarts: u32,
 }
+/// One of the keys of the pair that a node accepts. Nothing of the key itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairKey {
+    /// Which.
+    #[prost(enumeration = "KeySlot", tag = "1")]
+    pub slot: i32,
+    /// By what people tell it from others: 8 hexadecimal digits, derived one-way from the key.
+    #[prost(string, tag = "2")]
+    pub fingerprint: ::prost::alloc::string::String,
+    /// The file that it was read from, as this machine names it. Empty: it stands in the settings.
+    #[prost(string, tag = "3")]
+    pub file: ::prost::alloc::string::String,
+    /// Whether a session goes on that was proved with it.
+    #[prost(bool, tag = "4")]
+    pub in_use: bool,
+    /// Since when it is in use, or not; not before the process started.
+    #[prost(message, optional, tag = "5")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whether the pair needs it no more: every session was proved with another of the keys.
+    #[prost(bool, tag = "6")]
+    pub droppable: bool,
+}
 /// How a node and its pair are.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeStatus {
@@ -130,6 +152,9 @@ pub struct NodeStatus {
     /// Since when the process runs.
     #[prost(message, optional, tag = "12")]
     pub started: ::core::option::Option<::prost_types::Timestamp>,
+    /// The keys of the pair that the node accepts, the one that it would rather use first; at most 2. Empty: the node has no key.
+    #[prost(message, repeated, tag = "13")]
+    pub keys: ::prost::alloc::vec::Vec<PairKey>,
 }
 /// Asks for the status.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -356,6 +381,43 @@ impl LinkVerdict {
             "LINK_VERDICT_UNPROVED" => Some(Self::Unproved),
             "LINK_VERDICT_PROVED_REFUSED" => Some(Self::ProvedRefused),
             "LINK_VERDICT_ESTABLISHED" => Some(Self::Established),
+            _ => None,
+        }
+    }
+}
+/// Which of the accepted keys one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum KeySlot {
+    /// Not told.
+    Unspecified = 0,
+    /// The one that this node would rather use.
+    Current = 1,
+    /// The one before, while a rotation ends.
+    Previous = 2,
+    /// The one that follows, while a rotation begins.
+    Next = 3,
+}
+impl KeySlot {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "KEY_SLOT_UNSPECIFIED",
+            Self::Current => "KEY_SLOT_CURRENT",
+            Self::Previous => "KEY_SLOT_PREVIOUS",
+            Self::Next => "KEY_SLOT_NEXT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "KEY_SLOT_UNSPECIFIED" => Some(Self::Unspecified),
+            "KEY_SLOT_CURRENT" => Some(Self::Current),
+            "KEY_SLOT_PREVIOUS" => Some(Self::Previous),
+            "KEY_SLOT_NEXT" => Some(Self::Next),
             _ => None,
         }
     }

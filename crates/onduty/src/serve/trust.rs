@@ -35,7 +35,7 @@ async fn serve(loaded: &Loaded, data_dir: &DataDir) -> Result<ExitCode, Failure>
     })
     .map_err(|error| Failure::failed(with_causes(&error)))?;
     tracing::info!("this node's certificate is {fingerprint}");
-    let _reloading = tokio::spawn(trust::on_hang_up(folders.receiver(), Arc::new(folders.clone())));
+    let _reloading = tokio::spawn(trust::on_hang_up(folders.receiver(), Arc::new(folders.clone()), None));
     let watched = CancellationToken::new();
     let mut watching = tokio::spawn(folders.watch(watched.clone()));
     running::ready();

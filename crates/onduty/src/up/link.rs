@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use certificate_trust::{Acceptor, Connector, PairKeys, TrustMode};
+use certificate_trust::{Acceptor, Connector, KeyRing, KeyStore, PairKeys, TrustMode};
 use duty::LinkHandle;
 use failover_core::Mode;
 use heartbeat_client::{Client, TokioNetwork};
@@ -32,14 +32,14 @@ pub(crate) fn build(
     link: LinkHandle,
 ) -> Result<Link, Failure> {
     let redundancy = &prepared.loaded.settings.redundancy;
-    let Some(keys) = &prepared.keys else {
+    let Some(keys) = prepared.keys.as_ref().map(KeyStore::ring) else {
         return Ok(Link {
             server: None,
             client: None,
             test: no_test("this node has no key, and so no link"),
         });
     };
-    let server = Some(server(prepared, trust, listener, Arc::clone(keys), link.clone())?);
+    let server = Some(server(prepared, trust, listener, keys.clone(), link.clone())?);
     // One file may serve both nodes: then the primary finds its own address here, and there is nothing to look for.
     let dials = redundancy.mode == Mode::Secondary;
     let settings = &prepared.loaded.settings;
@@ -47,7 +47,7 @@ pub(crate) fn build(
     let is_peer = |addresses: &PeerAddresses| dials || leads_home(settings, addresses, &names).is_none();
     match redundancy.secondary.address.clone().filter(is_peer) {
         Some(addresses) => {
-            let (client, test) = client(prepared, trust, addresses, Arc::clone(keys), link)?;
+            let (client, test) = client(prepared, trust, addresses, keys, link)?;
             // Two primaries would never hear of each other if both only listened.
             let client = match trust.own().filter(|_| !dials) {
                 Some(own) => client.as_check(own),
@@ -102,35 +102,35 @@ fn server(
     prepared: &Prepared,
     trust: &trust::Trust,
     listener: TcpListener,
-    keys: Arc<PairKeys>,
+    keys: KeyRing,
     link: LinkHandle,
 ) -> Result<Server<tokio::net::TcpListener>, Failure> {
     let redundancy = &prepared.loaded.settings.redundancy;
     let listener = tokio::net::TcpListener::from_std(listener)
         .map_err(|error| Failure::failed(format!("taking the port over: {error}")))?;
-    let (server, _handle) = heartbeat_server::build(heartbeat_server::Options {
+    let options = heartbeat_server::Options {
         listener,
         acceptor: Acceptor::watching(trust.bundles.clone()),
-        keys,
+        keys: keys.newest(),
         pair: redundancy.pair.clone(),
         channel_bound: redundancy.channel_binding == ChannelBindingMode::Required,
         link,
         clock: prepared.clock.clone(),
-    });
-    Ok(server)
+    };
+    Ok(heartbeat_server::build_with(options, keys).0)
 }
 
 fn client(
     prepared: &Prepared,
     trust: &trust::Trust,
     addresses: PeerAddresses,
-    keys: Arc<PairKeys>,
+    keys: KeyRing,
     link: LinkHandle,
 ) -> Result<(Client<TokioNetwork>, ConnectionTest), Failure> {
     let settings = &prepared.loaded.settings;
     let secondary = &settings.redundancy.secondary;
-    let mode = trust_mode(settings, &keys)?;
-    let (client, handle) = heartbeat_client::build(heartbeat_client::Options {
+    let mode = trust_mode(settings, &keys.newest())?;
+    let options = heartbeat_client::Options {
         network: TokioNetwork,
         addresses,
         connector: Connector::watching(
@@ -140,7 +140,7 @@ fn client(
             prepared.clock.clone(),
         ),
         trusts_all: mode == TrustMode::All,
-        keys,
+        keys: keys.newest(),
         pair: settings.redundancy.pair.clone(),
         channel_bound: settings.redundancy.channel_binding == ChannelBindingMode::Required,
         interval: secondary.interval,
@@ -148,7 +148,8 @@ fn client(
         takeover_confirm: secondary.takeover_confirm.0,
         link,
         clock: prepared.clock.clone(),
-    });
+    };
+    let (client, handle) = heartbeat_client::build_with(options, keys);
     Ok((client, ConnectionTest::new(move || Ok(handle.test()))))
 }
 

@@ -11,6 +11,7 @@
 pub(crate) mod data_dir;
 pub(crate) mod duty_thread;
 mod expiry;
+pub(crate) mod keys;
 pub(crate) mod link;
 pub(crate) mod mode;
 mod parts;
@@ -22,14 +23,11 @@ pub(crate) mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::{KeySources, PairKeys, TrustFolders, can_be_dialled};
-use failover_core::{Identity, Mode, NodeName};
-use secrecy::SecretString;
+use certificate_trust::{KeyStore, TrustFolders, can_be_dialled};
+use failover_core::{Identity, NodeName};
 use service_kit::Clock;
-use service_kit::codes::Code;
 use service_kit::settings::{LoadOptions, Loaded, NodeSettings};
 use service_kit::telemetry::Log;
 use service_kit::with_causes;
@@ -53,7 +51,7 @@ pub(crate) struct Prepared {
     pub(crate) clock: Clock,
     pub(crate) identity: Identity,
     /// In mode `deactivated` without a key there is no link.
-    pub(crate) keys: Option<Arc<PairKeys>>,
+    pub(crate) keys: Option<KeyStore>,
     /// The certificates, where this process looks after them.
     folders: Option<TrustFolders>,
     pub(crate) data_dir: DataDir,
@@ -135,7 +133,7 @@ pub(crate) fn prepare(
     let reread = settings::options(args.config.as_deref(), &args.set)?;
     let settings = &loaded.settings;
     let clock = Clock::real();
-    let keys = keys(settings)?;
+    let keys = keys::open(settings, &clock)?;
     let data_dir = DataDir::open(&settings.node.data_dir, part)?;
     let name = NodeName::try_from(settings.node.name.clone())
         .map_err(|error| Failure::settings(error.to_string()))?;
@@ -163,23 +161,6 @@ pub(crate) fn prepare(
         reread,
         service,
     })
-}
-
-/// The key or keys of the pair, as `up` and `config check` must both be able to use them.
-pub(crate) fn keys(settings: &NodeSettings) -> Result<Option<Arc<PairKeys>>, Failure> {
-    let redundancy = &settings.redundancy;
-    if redundancy.mode == Mode::Deactivated && redundancy.key.is_none() && redundancy.key_file.is_none() {
-        return Ok(None);
-    }
-    let key = redundancy.key.as_ref().map(|key| SecretString::from(key.expose().to_owned()));
-    let sources = KeySources {
-        key: key.as_ref(),
-        key_file: redundancy.key_file.as_deref(),
-        previous_key_file: redundancy.previous_key_file.as_deref(),
-    };
-    PairKeys::load(sources)
-        .map(|keys| Some(Arc::new(keys)))
-        .map_err(|error| Failure::settings(with_causes(&error)).coded(Code::KeyUnusable))
 }
 
 /// What the node's own certificate is made for: its name, the host's, and every address of the machine, so that a

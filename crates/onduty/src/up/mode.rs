@@ -67,7 +67,7 @@ fn bear(options: &LoadOptions, before: Mode, mode: Mode, names: &[String]) -> Re
         return Err(lock);
     }
     let redundancy = &loaded.settings.redundancy;
-    let keys = keys(&loaded.settings).map_err(Failure::into_message)?;
+    let keys = keys::load(&loaded.settings).map_err(Failure::into_message)?;
     let Some(addresses) = &redundancy.secondary.address else {
         return if before == Mode::Secondary && mode == Mode::Primary {
             Err("`redundancy.secondary.address` is missing: until the other node has become the secondary, this one has to \
@@ -85,7 +85,9 @@ fn bear(options: &LoadOptions, before: Mode, mode: Mode, names: &[String]) -> Re
         ));
     }
     match keys {
-        Some(keys) => link::trust_mode(&loaded.settings, &keys).map(drop).map_err(Failure::into_message),
+        Some((keys, _left_out)) => {
+            link::trust_mode(&loaded.settings, &keys).map(drop).map_err(Failure::into_message)
+        }
         None => Ok(()),
     }
 }

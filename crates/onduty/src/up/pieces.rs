@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::up::data_dir::DataDir;
 use crate::up::duty_thread::DutyThread;
 use crate::up::trust::Trust;
-use crate::up::{Prepared, mode, plugins, project};
+use crate::up::{Prepared, keys, mode, plugins, project};
 
 /// The journal of the node, and its thread.
 pub(crate) fn open_journal(prepared: &Prepared) -> Result<(JournalHandle, JournalThread), Failure> {
@@ -103,6 +103,10 @@ pub(crate) fn operators(
     connection_test: ConnectionTest,
 ) -> Result<management::Management, Failure> {
     let data_dir = &prepared.data_dir;
+    let keys = prepared.keys.as_ref().map(|store| management::Keys {
+        ring: store.ring(),
+        trouble: keys::follow(store, journal.clone(), trust.stop.clone()),
+    });
     // Whoever has the certificates is the whole node; the parts of one are behind `serve management`.
     let behind_forwarder = trust.certificates.is_none();
     management::build(management::Options {
@@ -117,6 +121,7 @@ pub(crate) fn operators(
         certificates: trust.certificates.clone(),
         trust_away: trust.away.clone(),
         expiring: trust.expiring.clone(),
+        keys,
     })
     .map_err(|error| Failure::failed(with_causes(&error)))
 }

@@ -64,7 +64,8 @@ pub(crate) async fn attend(
     tell_new_identity(prepared, &journal);
     let _hurrying = tokio::spawn(hurry(signals.clone(), operators));
     let Trust { bundles, keeper, .. } = &services.trust;
-    let _reloading = tokio::spawn(trust::on_hang_up(bundles.clone(), Arc::clone(keeper)));
+    let keys = prepared.keys.clone();
+    let _reloading = tokio::spawn(trust::on_hang_up(bundles.clone(), Arc::clone(keeper), keys));
     let end = serve(services, &signals).await;
     if let End::Driver(RunEnd::ChangeMode(mode)) = &end {
         keep(*mode, prepared, &journal).await;

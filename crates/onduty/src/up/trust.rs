@@ -10,7 +10,7 @@ use certificate_trust::service::{
     SOCKET,
 };
 use certificate_trust::{
-    BundleReceiver, Fingerprint, OwnIdentity, PkiStore, SystemStore, TrustFolders, TrustKeeper,
+    BundleReceiver, Fingerprint, KeyStore, OwnIdentity, PkiStore, SystemStore, TrustFolders, TrustKeeper,
 };
 use failover_core::{Event, EventCode, Severity, Warning};
 use journal::JournalHandle;
@@ -166,11 +166,16 @@ pub(crate) fn elsewhere(data_dir: &DataDir, clock: &Clock, journal: &JournalHand
 pub(crate) fn on_hang_up(
     bundles: BundleReceiver,
     keeper: Arc<dyn TrustKeeper>,
+    keys: Option<KeyStore>,
 ) -> impl Future<Output = ()> + Send {
     let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
     async move {
         let Ok(mut hang_up) = signal else { return };
         while hang_up.recv().await.is_some() {
+            if let Some(keys) = &keys {
+                // What has changed is journalled, like every change of theirs.
+                keys.refresh().await;
+            }
             let before = own_of(&bundles);
             if timeout(REFRESH, keeper.refresh()).await.is_err() {
                 tracing::error!("the certificate folders cannot be read: the disk does not answer");

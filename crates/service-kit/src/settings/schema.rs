@@ -91,13 +91,13 @@ pub(super) static NODE: &[Row<NodeSettings>] = &[
         redundancy.key_file,
         Limits::Any,
         None,
-        "The file with the pre-shared key that both nodes have (`onduty key generate`). Others than owner and group must not be able to read it."
+        "The file with the pre-shared key that both nodes have (`onduty key generate`). Others than owner and group must not be able to read it. It is read again when it changes, with `.next` and `.previous` beside it (`onduty key rotate`)."
     ),
     row!(
         redundancy.previous_key_file,
         Limits::Any,
         None,
-        "During a rotation: the file with the key before, still accepted."
+        "While the key is exchanged by hand: the file with the key before, still accepted, and read again when it changes. Not needed with `onduty key rotate`."
     ),
     row!(
         redundancy.channel_binding,
