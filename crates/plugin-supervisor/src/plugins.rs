@@ -195,7 +195,17 @@ impl Core {
         }
     }
 
+    /// Its readiness command, should one run, has nothing to ask any more.
+    fn end_probe(&mut self, of: JobId) {
+        let probes = self.jobs.iter().filter(|(_, purpose)| **purpose == Purpose::Probe(of));
+        let probes: Vec<JobId> = probes.map(|(probe, _)| *probe).collect();
+        for probe in probes {
+            self.signal(probe, Signal::SIGKILL);
+        }
+    }
+
     fn plugin_ended(&mut self, at: usize, job: JobId, end: End) {
+        self.end_probe(job);
         let Some(life) = self.lives.get_mut(at).filter(|life| life.job() == Some(job)) else { return };
         life.stop_watching();
         let name = life.name.clone();
@@ -299,21 +309,33 @@ impl Core {
         }
     }
 
-    /// Restarts the plugins that want it because the epoch is a new one.
+    /// Restarts the plugins that want it because the epoch is a new one. Also those that want a signal, but have not begun:
+    /// it would meet a program that cannot know it yet.
     pub(crate) fn restart_for_epoch(&mut self) {
         for at in 0..self.lives.len() {
             let Some(life) = self.lives.get(at) else { continue };
             let (Step::Starting(job) | Step::Ready(job)) = life.step else { continue };
-            if life.plugin.reload_signal.is_none() && life.plugin.on_new_epoch == OnNewEpoch::Restart {
+            let restarts = match life.plugin.reload_signal {
+                Some(_) => life.pid.is_none(),
+                None => life.plugin.on_new_epoch == OnNewEpoch::Restart,
+            };
+            if restarts {
                 self.ask_to_stop(at, job, true);
             }
         }
     }
 
-    /// Sends the reload signals, once the file holds the new epoch.
+    /// Sends the reload signals, once the file holds the new epoch: to those that began before it did.
     pub(crate) fn reload(&mut self) {
-        let running: Vec<(JobId, Signal)> =
-            self.lives.iter().filter_map(|life| Some((life.job()?, life.plugin.reload_signal?))).collect();
+        let running = self.lives.iter().filter_map(|life| match life.step {
+            Step::Starting(job) | Step::Ready(job) => Some((job, life.plugin.reload_signal?)),
+            Step::Stopped
+            | Step::Waiting
+            | Step::Stopping { .. }
+            | Step::BackingOff { .. }
+            | Step::Failed => None,
+        });
+        let running: Vec<(JobId, Signal)> = running.collect();
         for (job, signal) in running {
             self.signal(job, signal);
         }

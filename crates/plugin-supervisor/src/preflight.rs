@@ -68,12 +68,16 @@ impl Core {
     pub(crate) fn begin_preflight(&mut self) {
         self.preflight_after(EVERY);
         match self.preflight.round {
-            Round::Resting => {}
+            Round::Resting => {
+                // Each of them would be followed by another one that cannot be killed either.
+                if let Some(name) = self.lingering_preflight() {
+                    let why = "its preflight command still lives, although it was killed";
+                    return self.preflight_stands(format!("plugin `{name}`: {why}"));
+                }
+            }
             Round::Files => {
-                let why = "looking at the plugins' files takes longer than a minute".to_owned();
-                self.preflight.result = Some(Some(why));
-                self.report_fitness();
-                return;
+                let why = "looking at the plugins' files takes longer than a minute";
+                return self.preflight_stands(why.to_owned());
             }
             Round::Commands { .. } => return,
         }
@@ -90,6 +94,20 @@ impl Core {
         if let Err(error) = looked {
             self.files_checked(vec![format!("no thread for the preflight: {error}")]);
         }
+    }
+
+    /// No round is begun, and that is the result.
+    fn preflight_stands(&mut self, why: String) {
+        self.preflight.result = Some(Some(why));
+        self.report_fitness();
+    }
+
+    /// Whose command of an earlier round has not ended yet.
+    fn lingering_preflight(&self) -> Option<String> {
+        self.jobs.values().find_map(|purpose| match purpose {
+            Purpose::Preflight(at) => self.lives.get(*at).map(|life| life.plugin.name.clone()),
+            Purpose::Plugin(_) | Purpose::Probe(_) => None,
+        })
     }
 
     pub(crate) fn files_checked(&mut self, problems: Vec<String>) {
@@ -121,7 +139,8 @@ impl Core {
     }
 
     pub(crate) fn preflight_took_too_long(&mut self, job: JobId) {
-        let Some(Purpose::Preflight(at)) = self.jobs.remove(&job) else { return };
+        let Round::Commands { left, .. } = &self.preflight.round else { return };
+        let Some(at) = left.get(&job).copied() else { return };
         let _ = self.command(&Command::Signal { job, signal: Signal::SIGKILL as i32 }, Vec::new());
         let within = self.lives.get(at).and_then(|life| Some(life.plugin.preflight.as_ref()?.within));
         self.preflight_ended(job, at, Err(format!("did not end within {:?}", within.unwrap_or_default())));

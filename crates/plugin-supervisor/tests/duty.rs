@@ -138,6 +138,20 @@ async fn what_is_not_ready_in_time_is_killed_and_fails() {
     node.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_readiness_command_that_hangs_goes_with_its_plugin() {
+    let mut plugin = sh("late", "sleep 300");
+    plugin.ready = Readiness::Command(["sh", "-c", "trap '' TERM; sleep 300"].map(str::to_owned).to_vec());
+    plugin.ready_within = Duration::from_millis(100);
+    plugin.restart.backoff = Duration::from_millis(10);
+    plugin.restart.limit = 2;
+    let mut node = Node::start(vec![plugin]);
+    node.run(2);
+    node.wait(|r| matches!(r, Input::PluginsFailed { .. })).await;
+    wait_until("no readiness command lives", || survivors(node.dir.path()).is_empty().then_some(())).await;
+    node.end().await;
+}
+
 /// Ignores TERM; double-forks into a session of its own; forks as fast as it is killed; stops itself.
 const STUBBORN: [(&str, &str); 4] = [
     ("deaf", "trap '' TERM; echo up > $ONDUTY_DATA_DIR/deaf; while :; do sleep 1; done"),
