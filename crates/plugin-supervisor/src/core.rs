@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::duty::Phase;
 use crate::epoch_file::EpochFile;
+use crate::guard_keeper::{Job, Keeper};
 use crate::guard_process::{GuardProcess, GuardStarter};
 use crate::life::{Life, PluginStatus};
 use crate::link::{Link, Sign};
@@ -44,7 +45,6 @@ const LONGEST_RESPAWN: Duration = Duration::from_secs(60);
 
 /// What does not change while the supervisor runs.
 pub(crate) struct Context {
-    pub(crate) starter: GuardStarter,
     pub(crate) data_dir: PathBuf,
     pub(crate) run_dir: PathBuf,
     pub(crate) node: String,
@@ -97,6 +97,7 @@ pub(crate) struct Core {
     /// `None` while there is no guard; the text says why.
     pub(crate) link: Option<Link>,
     pub(crate) guard_trouble: Option<String>,
+    pub(crate) keeper: Keeper,
     pub(crate) respawn_after: Duration,
     pub(crate) phase: Phase,
     pub(crate) order: Option<DutyOrder>,
@@ -138,6 +139,7 @@ impl Core {
     pub(crate) fn new(
         context: Context,
         lives: Vec<Life>,
+        starter: GuardStarter,
         guard: GuardProcess,
         output: Output,
         statuses: watch::Sender<Arc<Vec<PluginStatus>>>,
@@ -145,10 +147,12 @@ impl Core {
     ) -> io::Result<(Self, mpsc::Receiver<Internal>)> {
         let (internals, inbox) = mpsc::channel(INTERNALS);
         let epoch_file = EpochFile::start(context.run_dir.join("epoch"), internals.clone())?;
+        let keeper = Keeper::start(starter, internals.clone())?;
         let core = Self {
             base_env: crate::environment::allowed(std::env::vars_os()),
             link: Some(Link::new(guard)?),
             guard_trouble: None,
+            keeper,
             respawn_after: RESPAWN,
             phase: Phase::Idle,
             order: None,
@@ -247,6 +251,8 @@ impl Core {
                 () = until(due) => self.fire_timers(),
             }
         }
+        // Nobody reads it any more, and nobody may wait for that.
+        drop(inbox);
         self.leave().await;
     }
 
@@ -372,13 +378,13 @@ impl Core {
             life.stop_watching();
         }
         let _ = self.command(&Command::Leave, Vec::new());
-        let Some(link) = self.link.take() else { return };
-        let process = link.into_process();
-        let run_dir = self.context.run_dir.clone();
-        let left = tokio::task::spawn_blocking(move || process.leave(&run_dir)).await;
-        if let Ok(Err(what)) = left {
-            tracing::error!(%what, "something survives the end of the supervisor");
+        if let Some(link) = self.link.take()
+            && !self.keeper.give(Job::Leave(Box::new(link.into_process())))
+        {
+            tracing::error!("the thread that waits for the guard has ended: the guard goes by itself");
         }
+        // Also for what a guard has left that died just before.
+        self.keeper.finish().await;
         for life in &mut self.lives {
             life.step = crate::life::Step::Stopped;
             life.pid = None;

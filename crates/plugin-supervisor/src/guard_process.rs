@@ -23,6 +23,9 @@ use crate::wire::{self, Command, Event, Received};
 
 /// A guard that has not answered within this time does not work here.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A guard that was asked to leave kills what lives and goes, within milliseconds. What does not fit into the time that the
+/// whole process has for its end is left alive by it.
+const FAREWELL: Duration = Duration::from_millis(300);
 /// A killed guard ends when the kernel has ended its whole namespace.
 const END: Duration = Duration::from_secs(5);
 
@@ -107,7 +110,8 @@ impl GuardStarter {
             .map_err(|e| format!("cannot speak to the guard: {e}"))
             .and_then(|()| wait_for_guard(&socket, direct));
         if direct.is_none() {
-            // The process that made the namespaces has done its work.
+            // The process that made the namespaces has done its work, or will not do it any more.
+            let _ = child.kill();
             let _ = child.wait();
         }
         let held = greeted.and_then(|pid| {
@@ -176,7 +180,7 @@ impl GuardProcess {
 
     /// Waits for a guard that was asked to leave; kills it when it does not.
     pub(crate) fn leave(self, run_dir: &Path) -> Result<(), String> {
-        if !procfs::wait_ended(&self.pidfd, END) {
+        if !procfs::wait_ended(&self.pidfd, FAREWELL) {
             tracing::warn!("the guard did not leave in time and is killed");
         }
         self.destroy()?;

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `service` | options in, service and handle out |
 //! | `core`, `duty`, `plugins`, `preflight` | the task: its loop, the duty as a whole, the plugins in order, fitness |
+//! | `guard_watch`, `guard_keeper` | the guard's words, silence and death; the thread that waits for guards |
 //! | `life`, `timers`, `environment`, `readiness` | its bookkeeping |
 //! | `link`, `wire`, `guard_process` | the guard as the supervisor sees it |
 //! | `lease_timer` | the end of the lease, which both share |
@@ -29,7 +30,9 @@ mod duty;
 mod environment;
 mod epoch_file;
 pub mod guard;
+mod guard_keeper;
 mod guard_process;
+mod guard_watch;
 mod lease_timer;
 mod leftovers;
 mod life;

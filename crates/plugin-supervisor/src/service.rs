@@ -74,6 +74,7 @@ pub enum BuildError {
 pub struct Supervisor {
     context: Context,
     lives: Vec<Life>,
+    starter: GuardStarter,
     guard: GuardProcess,
     output: Output,
     port: SupervisorPort,
@@ -145,7 +146,6 @@ pub fn build(options: Options) -> Result<(Supervisor, SupervisorHandle), BuildEr
     let (listener, listener_seen) = watch::channel(None);
     let (line, line_seen) = watch::channel(None);
     let context = Context {
-        starter,
         data_dir,
         run_dir,
         node: options.node,
@@ -162,8 +162,18 @@ pub fn build(options: Options) -> Result<(Supervisor, SupervisorHandle), BuildEr
         line: Arc::new(line),
     };
     let (listener, line) = (listener_seen, line_seen);
-    let supervisor =
-        Supervisor { context, lives, guard, output, port, statuses, containment: level, listener, line };
+    let supervisor = Supervisor {
+        context,
+        lives,
+        starter,
+        guard,
+        output,
+        port,
+        statuses,
+        containment: level,
+        listener,
+        line,
+    };
     Ok((supervisor, handle))
 }
 
@@ -175,8 +185,9 @@ impl Supervisor {
     ///
     /// When the run time has no room for the guard's socket or a thread.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        let Self { context, lives, guard, output, port, statuses, containment, listener, line } = self;
-        let (core, inbox) = Core::new(context, lives, guard, output, statuses, containment)?;
+        let Self { context, lives, starter, guard, output, port, statuses, containment, listener, line } =
+            self;
+        let (core, inbox) = Core::new(context, lives, starter, guard, output, statuses, containment)?;
         core.run(port, inbox, Lent { listener, line }, stop).await;
         Ok(())
     }

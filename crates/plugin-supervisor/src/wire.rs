@@ -77,7 +77,7 @@ pub(crate) enum Command {
         /// The number of the signal.
         signal: i32,
     },
-    /// Kill everything that lives, take the lease back, then answer [`Event::Empty`].
+    /// Kill everything that lives, take the lease back: answered by [`Event::Ending`] at once, and by [`Event::Empty`].
     EndAll {
         /// Comes back in the answer.
         token: u64,
@@ -145,7 +145,12 @@ pub(crate) enum Event {
         /// Of which epoch.
         epoch: u64,
     },
-    /// Nothing lives.
+    /// Everything is being killed: the first answer to [`Command::EndAll`].
+    Ending {
+        /// Of the command.
+        token: u64,
+    },
+    /// Nothing lives: the second.
     Empty {
         /// Of the [`Command::EndAll`] that asked.
         token: u64,
@@ -224,6 +229,8 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Borrowed
     loop {
         match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags) {
             Err(Errno::INTR) => {}
+            // The kernel has no room at the moment: later, as when the other side does not read.
+            Err(Errno::NOBUFS) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => return Err(error.into()),
             Ok(_) => return Ok(()),
         }

@@ -269,6 +269,21 @@ async fn the_guard_ends_an_epoch_for_the_driver_itself_and_never_runs_it_again()
     assert_eq!(timeout(PATIENCE, ours.gone()).await.expect("the guard says so"), Epoch(7));
 }
 
+/// The supervisor may have no time left to say it itself, and nobody else could.
+#[tokio::test]
+async fn a_guard_that_leaves_with_its_supervisor_tells_the_driver_that_nothing_lives_or_ever_will() {
+    let place = Place::start();
+    let (ours, theirs) = guard_line::line().unwrap();
+    let mut driver = place.drive().await;
+    driver.stands().await;
+    assert!(descriptor::lend_line(&place.socket(apart::LISTENER_SOCKET), theirs.as_fd()).await.unwrap());
+    driver.order(run(5, LONG)).await;
+    driver.hears("ready", |news| report(news, &Input::PluginsReady { epoch: Epoch(5) })).await;
+    place.plugins_stop.cancel();
+    assert_eq!(timeout(PATIENCE, ours.gone()).await.expect("the guard says so"), Epoch(u64::MAX));
+    assert!(common::survivors(place.dir.path()).is_empty());
+}
+
 #[tokio::test]
 async fn the_port_is_not_let_go_while_something_lives_of_a_driver_before() {
     let place = Place::start();

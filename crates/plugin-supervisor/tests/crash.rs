@@ -15,7 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use common::{LEVELS, PATIENCE, guard_pid, is_alive, signal, survivors, wait_until};
+use common::{LEVELS, Node, PATIENCE, guard_pid, is_alive, sh, signal, survivors, wait_until};
+use failover_core::Input;
 use nix::sys::signal::Signal;
 use plugin_supervisor::{ContainmentChoice, LeftoversError, Sight, clear_leftovers, sight};
 
@@ -207,6 +208,43 @@ async fn guard_frozen_it_is_killed_when_it_does_not_act() {
         manager.expect("GuardFired");
         manager.expect("PluginsReaped");
         assert!(survivors(dir.path()).is_empty());
+    }
+}
+
+/// With the lease taken back by a kill, nothing but its silence tells that it stands still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guard_frozen_before_a_kill_it_is_killed_itself() {
+    for level in LEVELS {
+        let Some(mut node) = Node::start_or_skip(level, vec![sh("p", "trap '' TERM; sleep 300")]) else {
+            continue;
+        };
+        node.wait(|r| *r == Input::PreflightChanged { unfit: None }).await;
+        node.run(2);
+        node.wait_ready(2).await;
+        signal(guard_pid(node.dir.path()), Signal::SIGSTOP);
+        node.kill_plugins(2);
+        node.wait_reaped(2).await;
+        assert!(survivors(node.dir.path()).is_empty(), "reaped is reaped, at {level:?}");
+        node.wait(|r| *r == Input::PreflightChanged { unfit: None }).await;
+        node.end().await;
+    }
+}
+
+/// The whole node has about a second for its end, and would leave alive what is not dead by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guard_frozen_before_the_end_of_the_supervisor_nothing_is_left() {
+    for level in LEVELS {
+        let Some(mut node) = Node::start_or_skip(level, vec![sh("p", "trap '' TERM; sleep 300")]) else {
+            continue;
+        };
+        node.run(2);
+        node.wait_ready(2).await;
+        signal(guard_pid(node.dir.path()), Signal::SIGSTOP);
+        let began = Instant::now();
+        node.end().await;
+        let took = began.elapsed();
+        eprintln!("{level:?}: the supervisor of a frozen guard ended after {took:?}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
     }
 }
 

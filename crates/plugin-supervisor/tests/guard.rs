@@ -290,3 +290,20 @@ fn the_guard_ends_with_its_manager_and_takes_everything_along() {
     guard.wait_exit();
     assert!(!is_alive(pid));
 }
+
+/// Both come in one turn of the guard, which starts one job at a time.
+#[test]
+fn a_signal_for_a_job_that_still_waits_for_its_start_is_not_lost() {
+    let guard = Guard::start();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(guard.child.id()).unwrap());
+    guard.lease(4, HOUR);
+    guard.hear_of("Held");
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    for job in 1..=3 {
+        guard.start_job(job, Some(4), &["sleep", "300"]);
+    }
+    guard.say(&json!({ "Signal": { "job": 3, "signal": 15 } }));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    let exited = guard.hear_of("Exited");
+    assert_eq!(exited, json!({ "job": 3, "end": { "Signal": 15 } }));
+}

@@ -70,8 +70,6 @@ struct Guard {
     grave: Option<Grave>,
     /// To the driver's process, when it is not the manager.
     line: Option<OwnedFd>,
-    /// The highest epoch that had a lease.
-    newest: Option<u64>,
     /// The epoch of which the driver is to hear that it is gone.
     owed: Option<u64>,
     buffer: Vec<u8>,
@@ -98,7 +96,6 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
         events: VecDeque::new(),
         grave: None,
         line: None,
-        newest: None,
         owed: None,
         buffer: Vec::new(),
     };
@@ -176,6 +173,13 @@ impl Guard {
         ending
     }
 
+    /// Without a manager nothing starts again, of whatever epoch.
+    fn end_for_good(&mut self) {
+        self.lease = None;
+        self.owed = Some(u64::MAX);
+        self.end_everything();
+    }
+
     fn go_on_ending(&mut self, anything_lives: bool) {
         let Some(ending) = &mut self.ending else { return };
         if anything_lives || self.jobs.cgroup.as_deref().is_some_and(|cgroup| !cgroup_is_empty(cgroup)) {
@@ -187,9 +191,7 @@ impl Guard {
         }
         let tokens = std::mem::take(&mut ending.tokens);
         self.ending = None;
-        // Of a planned end the manager itself tells.
-        let tells = self.manager != Manager::Leaving;
-        if let (Some(epoch), Some(line), true) = (self.owed.take(), &self.line, tells) {
+        if let (Some(epoch), Some(line)) = (self.owed.take(), &self.line) {
             let _ = guard_line::say(line, Word::Gone(Epoch(epoch)));
         }
         for token in tokens {
@@ -251,10 +253,7 @@ impl Guard {
                 Received::Closed => {
                     self.manager =
                         if self.manager == Manager::Leaving { Manager::Leaving } else { Manager::Dead };
-                    self.lease = None;
-                    // Without a manager nothing starts again.
-                    self.owed = self.owed.max(self.newest);
-                    self.end_everything();
+                    self.end_for_good();
                     return;
                 }
                 Received::Garbage(why) => self.tell(&Event::Refused { why }, None),
@@ -281,6 +280,10 @@ impl Guard {
                 }
             }
             Command::Signal { job, signal } => {
+                // What still waits for its start begins first, in its turn: a signal is for something that runs.
+                while self.starts.iter().any(|start| start.job == job) {
+                    self.start_one();
+                }
                 if let Err(why) = self.jobs.signal(job, signal) {
                     self.tell(&Event::Refused { why }, None);
                 }
@@ -288,6 +291,7 @@ impl Guard {
             Command::EndAll { token } => {
                 self.lease = None;
                 self.end_everything().tokens.push(token);
+                self.tell(&Event::Ending { token }, None);
             }
             Command::Bury { epoch, secret, serve } => {
                 self.grave = Some(Grave { epoch, secret, serve, listener: passed.into_iter().next() });
@@ -297,8 +301,7 @@ impl Guard {
             Command::Line => self.line = passed.into_iter().next(),
             Command::Leave => {
                 self.manager = Manager::Leaving;
-                self.lease = None;
-                self.end_everything();
+                self.end_for_good();
             }
         }
     }
@@ -309,13 +312,7 @@ impl Guard {
             self.tell(&Event::Refused { why }, None);
             return;
         }
-        // Judged before it is replaced: what is over does not go on under the name of a newer epoch.
-        self.judge_lease();
-        if self.fired.is_some_and(|fired| epoch <= fired) {
-            return;
-        }
         self.lease = Some(epoch);
-        self.newest = self.newest.max(Some(epoch));
         self.tell(&Event::Held { epoch }, None);
     }
 
