@@ -17,15 +17,17 @@
 //! A supervisor that stands still renews no lease: the guard ends the plugins and says so. When the supervisor has not said
 //! the same a moment later, it counts as away, so that the other node can take over while this one's guard is all that moves.
 //!
-//! (`follow/doubt.rs` keeps this apart from the connection; `follow/away.rs` is what is done while there is none.)
+//! (`follow/doubt.rs` keeps this apart from the connection; `follow/away.rs` is what is done while there is none;
+//! `follow/lend.rs` is what a supervisor is given.)
 //!
 //! A supervisor that comes back without the epoch is a new one. The epoch is never run again there, because a tombstone
-//! may have been shown for it.
+//! may have been shown for it. One that has an epoch of a driver before this one ends it first; meanwhile it counts as away.
 
 mod away;
 mod doubt;
+mod lend;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,11 +39,10 @@ use onduty_api::unix_channel;
 use onduty_api::wire::plugin::v1::plugin_supervisor_service_client::PluginSupervisorServiceClient;
 use onduty_api::wire::plugin::v1::{FollowDutyRequest, FollowDutyResponse};
 use service_kit::Clock;
-use service_kit::descriptor;
-use service_kit::guard_line::{self, DriverEnd};
+use service_kit::guard_line::DriverEnd;
 use service_kit::ports::SupervisorPort;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -160,8 +161,11 @@ impl Follower {
     }
 
     async fn report_away(&self, why: &str) -> Option<()> {
-        let unfit = Some(format!("the plugin supervisor is away: {why}"));
-        self.report(Input::PreflightChanged { unfit }).await
+        self.report_unfit(format!("the plugin supervisor is away: {why}")).await
+    }
+
+    async fn report_unfit(&self, why: String) -> Option<()> {
+        self.report(Input::PreflightChanged { unfit: Some(why) }).await
     }
 
     /// Nobody knows what the plugins do.
@@ -208,8 +212,6 @@ impl Follower {
         if let Err(gone) = self.settle(standing, &orders, &mut answers).await {
             return gone;
         }
-        self.lend_line().await;
-        self.lend_listener().await;
         self.settled = true;
         if let Some(fitness) = self.fitness.take()
             && self.report(fitness).await.is_none()
@@ -271,14 +273,7 @@ impl Follower {
             tracing::warn!(%epoch, "an earlier run has left plugins behind: they are killed");
             let kill = SupervisorOrder::Standing(DutyOrder::Kill { epoch });
             orders.try_send(kill.into()).map_err(|_full| Gone::Away("it takes no orders".to_owned()))?;
-            loop {
-                let news = next(answers).await?;
-                let reaped = matches!(&news, SupervisorNews::Report(Input::PluginsReaped { epoch: gone }) if *gone == epoch);
-                self.hand_on(news).await?;
-                if reaped {
-                    break;
-                }
-            }
+            self.await_reaped(epoch, answers).await?;
         }
         let order = *self.options.port.orders.borrow();
         if let Some(epoch) = order.and_then(|order| self.doubt.lost(order, standing)) {
@@ -288,37 +283,33 @@ impl Follower {
         Ok(())
     }
 
-    /// Past the supervisor, should it stand still.
-    async fn lend_line(&mut self) {
-        let lending = async {
-            let (ours, theirs) = guard_line::line()?;
-            let taken = descriptor::lend_line(&self.options.listener_socket, theirs.as_fd()).await?;
-            Ok::<_, std::io::Error>(taken.then_some(ours))
-        };
-        let why = match lending.await {
-            Ok(Some(line)) => {
-                self.line = Some(line);
-                return;
+    /// An earlier run's plugins may not die: the duty is not to come to this node meanwhile.
+    async fn await_reaped(
+        &mut self,
+        epoch: Epoch,
+        answers: &mut Streaming<FollowDutyResponse>,
+    ) -> Result<(), Gone> {
+        let (patient_until, mut patient) = (Instant::now() + HEAD_START, true);
+        loop {
+            let news = if patient {
+                match timeout_at(patient_until, next(answers)).await {
+                    Ok(news) => news?,
+                    Err(_elapsed) => {
+                        patient = false;
+                        let why = "the plugin supervisor still ends the plugins of an earlier run".to_owned();
+                        self.report_unfit(why).await.ok_or(Gone::Driver)?;
+                        continue;
+                    }
+                }
+            } else {
+                self.while_away(next(answers)).await.ok_or(Gone::Driver)??
+            };
+            let reaped = matches!(&news, SupervisorNews::Report(Input::PluginsReaped { epoch: gone }) if *gone == epoch);
+            self.hand_on(news).await?;
+            if reaped {
+                return Ok(());
             }
-            Ok(None) => "the supervisor refused it".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        self.line = None;
-        tracing::warn!(
-            why,
-            "no line to the guard: should the supervisor stand still, this node waits for it"
-        );
-    }
-
-    async fn lend_listener(&self) {
-        let FollowOptions { listener, listener_socket, .. } = &self.options;
-        let Some(listener) = listener else { return };
-        let why = match descriptor::lend(listener_socket, listener.as_fd()).await {
-            Ok(true) => return,
-            Ok(false) => "the supervisor refused it".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        tracing::warn!(why, "the port could not be lent to the guard: a crash is noticed by silence only");
+        }
     }
 
     /// Carries orders out and reports in, until either side ends.
@@ -329,6 +320,11 @@ impl Follower {
     ) -> Gone {
         self.options.port.orders.mark_changed();
         let (mut due, mut secrets_come) = (false, true);
+        // Beside the orders: a lease that has to be renewed waits for nothing that may be slow.
+        let lending = lend::lend(&self.options);
+        tokio::pin!(lending);
+        let mut lent = false;
+        self.line = None;
         // When the supervisor has to have said what its guard has.
         let mut by: Option<Instant> = None;
         loop {
@@ -357,6 +353,7 @@ impl Follower {
                         return gone;
                     }
                 }
+                line = &mut lending, if !lent => (lent, self.line) = (true, line),
                 epoch = said_gone(self.line.as_ref()) => {
                     self.gone = self.gone.max(Some(epoch));
                     by = by.or_else(|| Some(Instant::now() + GRACE));
