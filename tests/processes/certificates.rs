@@ -21,7 +21,7 @@ fn strangers() -> Pair {
 }
 
 /// The commands of a section, each with its node, in the order of the page.
-fn commands(section: &str) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn commands(section: &str) -> Vec<(&'static str, &'static str)> {
     let text = PAGE.split("\n## ").find(|part| part.starts_with(section)).expect("the section");
     let blocks = text.split("```sh\n# on ").skip(1);
     let block = blocks.map(|block| block.split("\n```").next().unwrap_or_default().split_once('\n'));
@@ -30,7 +30,7 @@ fn commands(section: &str) -> Vec<(&'static str, &'static str)> {
 
 /// Runs the next command of the page, which must be this one, with these words in the place of the page's.
 #[track_caller]
-fn step(
+pub(crate) fn step(
     pair: &Pair,
     steps: &mut impl Iterator<Item = (&'static str, &'static str)>,
     wanted: &str,
@@ -54,7 +54,7 @@ fn json(node: &Node, words: &[&str]) -> serde_json::Value {
     serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{words:?}: {error}: {answer:?}"))
 }
 
-fn shown(node: &Node) -> String {
+pub(crate) fn shown(node: &Node) -> String {
     json(node, &["certs", "show"])["fingerprint"].as_str().expect("a fingerprint").to_owned()
 }
 

@@ -4,6 +4,7 @@
 //! ```text
 //!   crash.rs      kill -9, freeze: of the manager, of everything, of either node
 //!   certificates.rs  from the first pairing to a compromised certificate, as documented
+//!   clients.rs    a primary that asks for the secondary's certificate
 //!   commands.rs   what a person asks and tells a pair with the commands there are
 //!   planned.rs    hand-back, SIGTERM, switchover, maintenance
 //!   modes.rs      the swap of the roles as documented, deactivation, kills on the way
@@ -27,6 +28,7 @@
 mod attacker;
 mod attacks;
 mod certificates;
+mod clients;
 mod commands;
 mod crash;
 mod flood;

@@ -28,6 +28,9 @@ pub enum TlsError {
         /// Where an unknown certificate was put, for an operator to look at.
         kept: Kept,
     },
+    /// The peer was asked for a certificate and showed none.
+    #[error("it shows no certificate, which `redundancy.primary.client_trust` asks for")]
+    NoCertificate,
     /// The peer does not have the private key of the certificate it shows.
     #[error(
         "the peer's handshake signature is wrong: it does not have the private key of the certificate it shows"
@@ -79,6 +82,7 @@ impl TlsError {
         match self {
             Self::BadHost(refusal) | Self::Store(refusal) => refusal.code(),
             Self::Certificate { refusal, .. } => refusal.code(),
+            Self::NoCertificate => "tls.no_certificate",
             Self::BadSignature => "tls.bad_signature",
             Self::RefusedByPeer { .. } => "tls.refused_by_peer",
             Self::NotTls => "tls.not_tls",

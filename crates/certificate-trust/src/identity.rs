@@ -21,6 +21,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -247,7 +249,7 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-/// For an acceptor that follows bundles: the pair is made ready once for each change.
+/// For both ends, which follow bundles: the pair is made ready once for each change.
 pub(crate) struct OwnOfBundle {
     bundles: BundleReceiver,
     ready: ArcSwapOption<(OwnPair, Arc<CertifiedKey>)>,
@@ -267,6 +269,22 @@ impl fmt::Debug for OwnOfBundle {
 
 impl ResolvesServerCert for OwnOfBundle {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.newest()
+    }
+}
+
+impl ResolvesClientCert for OwnOfBundle {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.newest()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.bundles.borrow().own.is_some()
+    }
+}
+
+impl OwnOfBundle {
+    fn newest(&self) -> Option<Arc<CertifiedKey>> {
         let bundle = Arc::clone(&self.bundles.borrow());
         let last = self.ready.load_full();
         let Some(pair) = &bundle.own else { return last.map(|ready| Arc::clone(&ready.1)) };
@@ -328,7 +346,8 @@ pub(crate) fn certificate_params(
     params.distinguished_name.push(DnType::CommonName, first.chars().take(64).collect::<String>());
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let (year, month, day) = date(now_unix.saturating_sub(CLOCK_TOLERANCE));
     params.not_before = rcgen::date_time_ymd(year.into(), month, day);
     let (year, month, day) = date(now_unix.max(EARLIEST_CLOCK));

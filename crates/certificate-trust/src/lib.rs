@@ -32,6 +32,7 @@
 mod bundle;
 mod certificate;
 mod chain;
+mod clients;
 mod decision;
 mod error;
 mod expiry;
@@ -61,6 +62,7 @@ pub use bundle::{
     Bundle, BundleReceiver, BundleSender, Der, Later, OwnPair, SystemRoots, TrustKeeper, Unknown,
 };
 pub use certificate::{CertificateFacts, InvalidCertificate};
+pub use clients::ClientTrust;
 pub use decision::{Accepted, Purpose, Question, TrustMode, can_be_dialled, decide};
 pub use error::TlsError;
 pub use expiry::{Expiring, Urgency, expiring};
@@ -79,7 +81,7 @@ pub use rejected::Kept;
 pub use rotation::{RotationError, Standing, write_key_file};
 pub use secret_file::SecretFileError;
 pub use system::SystemStore;
-pub use tls::{Acceptor, ClientTls, Connector, ServerTls};
+pub use tls::{Acceptor, ClientTls, Connector, ServerTls, shown_by_client};
 
 /// What is unique to one TLS connection and known to its two ends alone: 32 bytes of the exporter
 /// `EXPORTER-Channel-Binding` (RFC 9266 §2, RFC 8446 §7.5).

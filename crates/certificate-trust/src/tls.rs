@@ -1,8 +1,8 @@
 //! The two ends of the link's TLS: one way only to do it, with nothing to negotiate.
 //!
 //! TLS 1.3, ALPN `h2` required at both ends, a full handshake each time: no tickets, no resumption, no 0-RTT, so that a change of
-//! trust bites at once and each connection has a channel binding of its own. The client shows no certificate: what
-//! admits it is the proof of the key ([`crate::proof`]).
+//! trust bites at once and each connection has a channel binding of its own. What admits a client is the proof of the key
+//! ([`crate::proof`]); where the server asks for it, the client shows its node's certificate too (`clients.rs`).
 //!
 //! Neither end has a deadline of its own: the caller has one for the whole dial. Dropping the future closes the
 //! connection and leaves nothing behind.
@@ -19,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::ChannelBinding;
-use crate::bundle::{Bundle, BundleReceiver, TrustKeeper, Unknown};
+use crate::bundle::{Bundle, BundleReceiver, Der, TrustKeeper};
+use crate::clients::{self, AnyClient, ClientTrust};
 use crate::decision::{self, TrustMode};
 use crate::error::{self, TlsError};
 use crate::folders::TrustFolders;
@@ -27,7 +28,6 @@ use crate::identity::{OwnIdentity, OwnOfBundle};
 use crate::pki::PkiStore;
 use crate::provider::provider;
 use crate::refusal::Refusal;
-use crate::rejected::Kept;
 use crate::system::SystemStore;
 use crate::verifier::{RefusedCertificate, Verifier};
 
@@ -43,32 +43,48 @@ pub type ClientTls<IO> = tokio_rustls::client::TlsStream<IO>;
 
 /// Accepts connections with the node's own certificate. Cheap to clone.
 #[derive(Clone)]
-pub struct Acceptor(TlsAcceptor);
+pub struct Acceptor {
+    tls: TlsAcceptor,
+    /// Judges the certificates of those who dial; without it they are not asked for one.
+    clients: Option<ClientTrust>,
+}
 
 impl Acceptor {
     /// Always shows the newest certificate that `identity` has published.
     #[must_use]
     pub fn new(identity: &OwnIdentity) -> Self {
-        Self::with(identity.resolver())
+        Self::with(identity.resolver(), None)
     }
 
     /// Always shows the own certificate of the newest bundle; while there has been none, every handshake fails.
     #[must_use]
     pub fn watching(bundles: BundleReceiver) -> Self {
-        Self::with(Arc::new(OwnOfBundle::new(bundles)))
+        Self::with(Arc::new(OwnOfBundle::new(bundles)), None)
     }
 
-    fn with(resolver: Arc<dyn ResolvesServerCert>) -> Self {
-        let mut config = ServerConfig::builder_with_provider(provider())
+    /// The same, and asks whoever dials for a certificate, which `clients` judges ([`Self::judge`]).
+    #[must_use]
+    pub fn asking(bundles: BundleReceiver, clients: ClientTrust) -> Self {
+        Self::with(Arc::new(OwnOfBundle::new(bundles)), Some(clients))
+    }
+
+    fn with(resolver: Arc<dyn ResolvesServerCert>, clients: Option<ClientTrust>) -> Self {
+        let provider = provider();
+        let algorithms = provider.signature_verification_algorithms;
+        let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("both providers know TLS 1.3")
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
+            .expect("both providers know TLS 1.3");
+        let config = if clients.is_some() {
+            config.with_client_cert_verifier(Arc::new(AnyClient { algorithms }))
+        } else {
+            config.with_no_client_auth()
+        };
+        let mut config = config.with_cert_resolver(resolver);
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        Self(TlsAcceptor::from(Arc::new(config)))
+        Self { tls: TlsAcceptor::from(Arc::new(config)), clients }
     }
 
     /// Does the handshake and hands out the stream with its channel binding.
@@ -79,13 +95,31 @@ impl Acceptor {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self.0.accept(io).await.map_err(error::from_handshake)?;
+        let stream = self.tls.accept(io).await.map_err(error::from_handshake)?;
         let (_, connection) = stream.get_ref();
         let binding = finish(connection.alpn_protocol(), connection.handshake_kind(), |out| {
             connection.export_keying_material(out, EXPORTER_LABEL, Some(&[]))
         })?;
         Ok((stream, binding))
     }
+
+    /// Whether what the client has shown ([`shown_by_client`]) lets it in. To be asked only about one that has proved the key.
+    ///
+    /// # Errors
+    /// As [`ClientTrust::judge`]; never when no certificate was asked for.
+    pub async fn judge(&self, shown: &[Der]) -> Result<(), TlsError> {
+        match &self.clients {
+            Some(clients) => clients.judge(shown).await.map(|_accepted| ()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the client has shown, its own certificate first; nothing when it was not asked, or has none.
+#[must_use]
+pub fn shown_by_client<IO>(stream: &ServerTls<IO>) -> Vec<Der> {
+    let (_, connection) = stream.get_ref();
+    connection.peer_certificates().unwrap_or_default().iter().map(|der| der.to_vec()).collect()
 }
 
 /// Dials servers and decides whether their certificate is trusted. Cheap to clone.
@@ -93,6 +127,8 @@ impl Acceptor {
 pub struct Connector {
     mode: TrustMode,
     bundles: BundleReceiver,
+    /// Shown to servers that ask for it.
+    own: Arc<OwnOfBundle>,
     keeper: Arc<dyn TrustKeeper>,
     clock: Clock,
 }
@@ -115,7 +151,8 @@ impl Connector {
         keeper: Arc<dyn TrustKeeper>,
         clock: Clock,
     ) -> Self {
-        Self { mode, bundles, keeper, clock }
+        let own = Arc::new(OwnOfBundle::new(bundles.clone()));
+        Self { mode, bundles, own, keeper, clock }
     }
 
     /// Does the handshake over `io` and hands out the stream with its channel binding. `host` is what the address
@@ -163,7 +200,7 @@ impl Connector {
                 .expect("both providers know TLS 1.3")
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Verifier { mode: self.mode, bundle, algorithms }))
-                .with_no_client_auth();
+                .with_client_cert_resolver(self.own.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
@@ -175,18 +212,8 @@ impl Connector {
         let Some(RefusedCertificate { refusal, der }) = error::refused_certificate(&cause) else {
             return error::from_handshake(cause);
         };
-        let (refusal, certificate) = (refusal.clone(), decision::describe(der));
-        let unknown = refusal.is_unknown().then(|| Unknown {
-            der: der.to_vec(),
-            code: refusal.code().to_owned(),
-            reason: refusal.to_string(),
-            seen_unix: self.clock.now().unix,
-        });
-        let kept = match unknown {
-            Some(unknown) => self.keeper.keep(unknown).await,
-            None => Kept::No,
-        };
-        TlsError::Certificate { certificate, refusal: Box::new(refusal), mode: self.mode, kept }
+        let now_unix = self.clock.now().unix;
+        clients::refused(&*self.keeper, self.mode, refusal.clone(), der, now_unix).await
     }
 }
 

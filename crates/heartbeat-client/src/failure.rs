@@ -164,7 +164,9 @@ impl Failure {
                 seen,
                 "onduty speaks TLS 1.3 only: something else answers on this port, or a proxy stands between the nodes.",
             ),
+            // `NoCertificate` is said by an accepting end alone.
             TlsError::RefusedByPeer { .. }
+            | TlsError::NoCertificate
             | TlsError::Alpn
             | TlsError::Resumed
             | TlsError::Handshake { .. } => {
@@ -275,6 +277,10 @@ impl Failure {
             Refusal::ChannelBinding => "Set `redundancy.channel_binding` alike on both nodes.",
             Refusal::Selfie => "Set `redundancy.secondary.address` to the address of the other node.",
             Refusal::Version => "Bring both nodes to the same version of onduty.",
+            Refusal::ClientCertificate => {
+                "There, `onduty events` says why. An unknown one is in `onduty certs list` there: compare its fingerprint with \
+                 `onduty certs show` here, then trust it there with `onduty certs trust`."
+            }
             Refusal::Pair => "Set `redundancy.pair` alike on both nodes.",
         };
         Self::unproved(Stage::Key, refusal.code(), format!("{address}: {refusal}"), hint)

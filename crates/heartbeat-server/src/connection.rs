@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use certificate_trust::{ChannelBinding, TlsError};
+use certificate_trust::{ChannelBinding, Der, TlsError, shown_by_client};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -63,7 +63,8 @@ where
     };
     match accepted {
         Ok(Ok((tls, binding))) => {
-            let stranger = Stranger { peer, place, deadline, proved, exceeded };
+            let shown = shown_by_client(&tls).into();
+            let stranger = Stranger { peer, shown, place, deadline, proved, exceeded };
             serve_http(&shared, tls, binding, stranger).await;
         }
         Ok(Err(_cut_off)) if exceeded.load(Ordering::Relaxed) => too_much(&shared, peer),
@@ -75,6 +76,8 @@ where
 /// Who it is, and what ends its time.
 struct Stranger {
     peer: SocketAddr,
+    /// Its certificates, if it was asked for them.
+    shown: Arc<[Der]>,
     place: Place,
     deadline: Instant,
     /// Cancelled when it is one no more.
@@ -87,13 +90,13 @@ async fn serve_http<IO>(shared: &Arc<Shared>, tls: IO, binding: ChannelBinding, 
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Stranger { peer, place, deadline, proved, exceeded } = stranger;
+    let Stranger { peer, shown, place, deadline, proved, exceeded } = stranger;
     let evicted = place.evicted().clone();
     let over = CancellationToken::new();
     let gone = CancellationToken::new();
     // However this task ends, the session on the connection ends with it.
     let _gone_at_the_end = gone.clone().drop_guard();
-    let call = Call { peer, binding, proved: proved.clone(), over: over.clone(), gone };
+    let call = Call { peer, binding, shown, proved: proved.clone(), over: over.clone(), gone };
     let service = One {
         shared: Arc::clone(shared),
         call,
@@ -207,6 +210,7 @@ fn refuse_tls(shared: &Shared, peer: SocketAddr, error: &TlsError) {
         | TlsError::Resumed
         | TlsError::BadSignature
         | TlsError::BadHost { .. }
+        | TlsError::NoCertificate
         | TlsError::Certificate { .. }
         | TlsError::Store(_)
         | TlsError::Handshake { .. } => {

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use certificate_trust::proof::{self, Transcript};
-use certificate_trust::{ChannelBinding, KeyFingerprint};
+use certificate_trust::{KeyFingerprint, TlsError};
 use onduty_api::Invalid;
 use onduty_api::errors::{Refusal, unauthenticated};
 use onduty_api::heartbeat::{Challenge, ClientProofs, DialFrame, Hello, ListenFrame, ServerProof};
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use crate::service::Shared;
+use crate::session::Call;
 
 /// The dialling node has proved the key.
 pub(crate) struct Proved {
@@ -54,20 +55,27 @@ impl Failure {
         Self::Refused { code, sentence, answer: Box::new(answer) }
     }
 
+    /// It knows the key, so it learns the reason; what is behind that stays in our journal.
+    fn unwanted(from: IpAddr, hello: &Hello, refusal: Refusal, why: Option<&TlsError>) -> Self {
+        let why = why.map(|why| format!(": {why} [{}]", why.code())).unwrap_or_default();
+        let sentence = format!("the node `{}` at {from} was refused: {refusal}{why}", hello.identity.name);
+        Self::refused(refusal.code(), sentence, refusal.into())
+    }
+
     fn invalid(from: IpAddr, invalid: Invalid) -> Self {
         let sentence = format!("a message from {from} before the proof breaks a rule: {invalid}");
         Self::refused("garbage", sentence, invalid.into())
     }
 }
 
-/// Receives Hello, sends the challenge, and checks the proofs.
+/// Receives Hello, sends the challenge, and checks the proofs; then the certificate, where one is asked for.
 pub(crate) async fn authenticate(
     shared: &Shared,
-    from: IpAddr,
-    binding: &ChannelBinding,
+    call: &Call,
     inbox: &mut Streaming<SessionRequest>,
     outbox: &mpsc::Sender<Result<SessionResponse, Status>>,
 ) -> Result<Proved, Failure> {
+    let from = call.peer.ip();
     let hello_bytes = match receive(from, inbox).await? {
         DialFrame::Hello(bytes) => bytes,
         DialFrame::Proof(_) | DialFrame::Beat(_) => return Err(out_of_order(from, "Hello")),
@@ -93,13 +101,17 @@ pub(crate) async fn authenticate(
         DialFrame::Hello(_) | DialFrame::Beat(_) => return Err(out_of_order(from, "ClientProof")),
     };
     let transcript = Transcript {
-        binding,
+        binding: &call.binding,
         channel_bound: shared.channel_bound,
         hello: &hello_bytes,
         challenge: &challenge_bytes,
         offered: proofs.proofs.len(),
     };
-    judge(shared, from, hello, &proofs, &transcript)
+    let proved = judge(shared, from, hello, &proofs, &transcript)?;
+    match shared.acceptor.judge(&call.shown).await {
+        Ok(()) => Ok(proved),
+        Err(why) => Err(Failure::unwanted(from, &proved.hello, Refusal::ClientCertificate, Some(&why))),
+    }
 }
 
 fn judge(
@@ -131,8 +143,7 @@ fn judge(
             unfit.unwrap_or(Refusal::TlsTerminatedBetween)
         }
     };
-    let sentence = format!("the node `{}` at {from} was refused: {refusal}", hello.identity.name);
-    Err(Failure::refused(refusal.code(), sentence, refusal.into()))
+    Err(Failure::unwanted(from, &hello, refusal, None))
 }
 
 /// What of Hello makes the node no peer, whether or not it knows the key.

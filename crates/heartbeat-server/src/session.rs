@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificate_trust::{ChannelBinding, KeyRing};
+use certificate_trust::{ChannelBinding, Der, KeyRing};
 use duty::Outgoing;
 use failover_core::{Input, SessionId, Via};
 use onduty_api::heartbeat::{DialFrame, Ledger, ListenFrame, TestAnswer};
@@ -44,6 +44,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(crate) struct Call {
     pub(crate) peer: SocketAddr,
     pub(crate) binding: ChannelBinding,
+    /// The certificates that the peer has shown, because it was asked for them.
+    pub(crate) shown: Arc<[Der]>,
     /// Cancelled by the call when the key is proved: the connection then has no deadline any more.
     pub(crate) proved: CancellationToken,
     /// Cancelled by the call when it is over: the connection then says goodbye.
@@ -68,7 +70,7 @@ pub(crate) async fn run(
     let authenticated = tokio::select! {
         biased;
         () = call.gone.cancelled() => return,
-        authenticated = handshake::authenticate(&shared, from, &call.binding, &mut inbox, &outbox) => authenticated,
+        authenticated = handshake::authenticate(&shared, &call, &mut inbox, &outbox) => authenticated,
     };
     match authenticated {
         Ok(proved) => {

@@ -70,6 +70,9 @@ refusals! {
     Selfie => "SELFIE", "selfie", "the address leads back to this very node";
     /// No common version of the protocol.
     Version => "VERSION_MISMATCH", "version_mismatch", "the two nodes have no version of the protocol in common";
+    /// The dialling node's certificate is not accepted, or it shows none.
+    ClientCertificate => "CLIENT_CERTIFICATE", "client_certificate",
+        "the key is right, but the certificate of the node that dials is not accepted";
     /// Another pair.
     Pair => "PAIR_MISMATCH", "pair_mismatch", "the two nodes have different values of `redundancy.pair`";
 }

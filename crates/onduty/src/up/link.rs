@@ -3,14 +3,16 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use certificate_trust::{Acceptor, Connector, KeyRing, KeyStore, PairKeys, TrustMode};
+use certificate_trust::{Acceptor, ClientTrust, Connector, KeyRing, KeyStore, PairKeys, TrustMode};
 use duty::LinkHandle;
 use failover_core::Mode;
 use heartbeat_client::{Client, TokioNetwork};
 use heartbeat_server::Server;
 use management::{ConnectionTest, NoAddress};
 use service_kit::codes::Code;
-use service_kit::settings::{ChannelBindingMode, NodeSettings, PeerAddress, PeerAddresses, Trust};
+use service_kit::settings::{
+    ChannelBindingMode, ClientTrust as ClientTrustMode, NodeSettings, PeerAddress, PeerAddresses, Trust,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -110,7 +112,7 @@ fn server(
         .map_err(|error| Failure::failed(format!("taking the port over: {error}")))?;
     let options = heartbeat_server::Options {
         listener,
-        acceptor: Acceptor::watching(trust.bundles.clone()),
+        acceptor: acceptor(prepared, trust),
         keys: keys.newest(),
         pair: redundancy.pair.clone(),
         channel_bound: redundancy.channel_binding == ChannelBindingMode::Required,
@@ -118,6 +120,21 @@ fn server(
         clock: prepared.clock.clone(),
     };
     Ok(heartbeat_server::build_with(options, keys).0)
+}
+
+/// The TLS end, which asks whoever dials for a certificate where the settings want it.
+fn acceptor(prepared: &Prepared, trust: &trust::Trust) -> Acceptor {
+    let redundancy = &prepared.loaded.settings.redundancy;
+    let bundles = trust.bundles.clone();
+    let mode = match redundancy.primary.client_trust {
+        ClientTrustMode::Store if redundancy.mode == Mode::Primary => TrustMode::Store,
+        ClientTrustMode::System if redundancy.mode == Mode::Primary => TrustMode::System,
+        ClientTrustMode::None | ClientTrustMode::Store | ClientTrustMode::System => {
+            return Acceptor::watching(bundles);
+        }
+    };
+    let (keeper, clock) = (Arc::clone(&trust.keeper), prepared.clock.clone());
+    Acceptor::asking(bundles.clone(), ClientTrust::watching(mode, bundles, keeper, clock))
 }
 
 fn client(

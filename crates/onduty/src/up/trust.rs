@@ -16,7 +16,7 @@ use failover_core::{Event, EventCode, Severity, Warning};
 use journal::JournalHandle;
 use service_kit::Clock;
 use service_kit::codes::Code;
-use service_kit::settings::{Loaded, NodeSettings, Trust as TrustSetting};
+use service_kit::settings::{ClientTrust, Loaded, NodeSettings, Trust as TrustSetting};
 use service_kit::with_causes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -88,7 +88,9 @@ pub(crate) fn folders(
     data_dir: &DataDir,
     own: OwnIdentity,
 ) -> Result<TrustFolders, Failure> {
-    let system = loaded.settings.redundancy.secondary.trust == Some(TrustSetting::System);
+    let redundancy = &loaded.settings.redundancy;
+    let system = redundancy.secondary.trust == Some(TrustSetting::System)
+        || redundancy.primary.client_trust == ClientTrust::System;
     let system = system.then(SystemStore::of_this_machine);
     let folders = TrustFolders::new(store(data_dir)?, Some(own), system);
     let _first = folders.look();

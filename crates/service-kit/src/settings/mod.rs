@@ -37,9 +37,9 @@ use serde::Serialize;
 pub use address::{PeerAddress, PeerAddresses};
 pub use forecast::{Fault, Forecast, forecast};
 pub use node::{
-    ArbitrationSettings, ChannelBindingMode, Confirm, ContainmentMode, DEFAULT_PORT, Failback, Flap,
-    LogFormat, LogSettings, Node, NodeSettings, Primary, Profile, Redundancy, Secondary, SupervisorSettings,
-    Trust,
+    ArbitrationSettings, ChannelBindingMode, ClientTrust, Confirm, ContainmentMode, DEFAULT_PORT, Failback,
+    Flap, LogFormat, LogSettings, Node, NodeSettings, Primary, Profile, Redundancy, Secondary,
+    SupervisorSettings, Trust,
 };
 pub use plugin::{
     DEFAULT_STAYS_UP, MOST_PLUGINS, OnNewEpoch, OnUnconfirmed, PluginDefinition, PluginKind, Preflight,

@@ -96,7 +96,11 @@ impl Default for Redundancy {
             profile: Profile::Standard,
             allow_overlap: false,
             handover_on_stop: true,
-            primary: Primary { timeout: Duration::from_secs(3), startup_wait: None },
+            primary: Primary {
+                timeout: Duration::from_secs(3),
+                startup_wait: None,
+                client_trust: ClientTrust::None,
+            },
             secondary: Secondary::default(),
             failback: Failback { mode: FailbackMode::Automatic, stable_for: Duration::from_secs(3) },
             flap: Flap { limit: 5, window: Duration::from_secs(600) },
@@ -111,6 +115,8 @@ pub struct Primary {
     pub timeout: Duration,
     /// How long `Starting` waits; see [`NodeSettings::startup_wait`].
     pub startup_wait: Option<Duration>,
+    /// Which certificate the secondary has to show, besides proving the key.
+    pub client_trust: ClientTrust,
 }
 
 /// `[redundancy.secondary]`.
@@ -244,6 +250,18 @@ pub enum Trust {
     System,
 }
 
+/// Which certificate of the secondary is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientTrust {
+    /// It is not asked for one: the proof of the key lets it in.
+    #[default]
+    None,
+    /// One that is trusted in the node's own store, or was signed by an authority in it.
+    Store,
+    /// One that an authority has signed which the operating system trusts.
+    System,
+}
+
 /// How plugins are contained; the levels are described in the documentation of the supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContainmentMode {
@@ -273,6 +291,7 @@ choice! { Mode { "primary" => Self::Primary, "secondary" => Self::Secondary, "de
 choice! { Profile { "relaxed" => Self::Relaxed, "standard" => Self::Standard, "fast" => Self::Fast } }
 choice! { ChannelBindingMode { "required" => Self::Required, "off" => Self::Off } }
 choice! { Trust { "all" => Self::All, "store" => Self::Store, "system" => Self::System } }
+choice! { ClientTrust { "none" => Self::None, "store" => Self::Store, "system" => Self::System } }
 choice! { OnUnproved { "hold" => Self::Hold, "take_over" => Self::TakeOver } }
 choice! { FailbackMode { "automatic" => Self::Automatic, "manual" => Self::Manual } }
 choice! { Arbitration { "none" => Self::None } later { "etcd", "kubernetes", "fence" } }

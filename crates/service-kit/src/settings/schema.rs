@@ -136,6 +136,12 @@ pub(super) static NODE: &[Row<NodeSettings>] = &[
         "How long a starting primary looks for its peer before it may take the duty alone."
     ),
     row!(
+        redundancy.primary.client_trust,
+        Limits::Any,
+        None,
+        "Which certificate the secondary has to show besides proving the key (mutual TLS): `none` it is not asked for one, `store` one that is trusted in this node's own store or signed by an authority in it, `system` one that an authority has signed which the operating system trusts. Asked when the link is made; a session that runs goes on."
+    ),
+    row!(
         redundancy.secondary.address,
         Limits::Any,
         None,

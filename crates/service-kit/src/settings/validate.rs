@@ -176,7 +176,6 @@ impl Check<'_> {
         let everybody = redundancy.secondary.trust == Some(Trust::All);
         // A primary that has an address dials too, to see whether the other node is one.
         let dials = secondary || redundancy.mode == Mode::Primary && redundancy.secondary.address.is_some();
-        let trusts_all = secondary && everybody;
         if dials && everybody && unbound {
             let rule = "with `redundancy.channel_binding` off anybody could sit between the nodes: use `store` or `system`";
             self.wrong("redundancy.secondary.trust", rule);
@@ -185,7 +184,7 @@ impl Check<'_> {
             let rule = "a typed key could be guessed by a false primary: use `store` or `system`, or a key of `onduty key generate`";
             self.wrong("redundancy.secondary.trust", rule);
         }
-        if trusts_all {
+        if dials && everybody {
             self.warn(
                 "`redundancy.secondary.trust` is `all`: every certificate is accepted, only the key protects the pair.",
             );
