@@ -96,10 +96,10 @@ pub struct Follower {
     settled: bool,
     /// To the guard of the newest supervisor.
     line: Option<DriverEnd>,
-    /// The newest epoch of which the supervisor has said that it is reaped.
-    reaped: Option<Epoch>,
     /// The newest epoch of which the guard has said that it is gone.
     gone: Option<Epoch>,
+    /// The guard has said that nothing lives, and the supervisor nothing since.
+    empty: bool,
     /// Leftovers were looked for since a supervisor was followed.
     swept: bool,
 }
@@ -124,8 +124,8 @@ impl Follower {
             fitness: None,
             settled: false,
             line: None,
-            reaped: None,
             gone: None,
+            empty: false,
             swept: false,
         };
         (follower, seen)
@@ -206,8 +206,12 @@ impl Follower {
             Err(gone) => return gone,
         };
         *wait = FIRST_WAIT;
-        // What the guard said belongs to the time before.
-        (self.gone, self.swept) = (None, false);
+        // What the guard said belongs to the time before; and where the supervisor does not know what was sent, it is another
+        // one, whose guard the line does not lead to.
+        (self.gone, self.empty, self.swept) = (None, false, false);
+        if standing.is_none() || standing != self.doubt.sent {
+            self.line = None;
+        }
         tracing::info!("following the plugin supervisor");
         if let Err(gone) = self.settle(standing, &orders, &mut answers).await {
             return gone;
@@ -249,7 +253,7 @@ impl Follower {
             }
             SupervisorNews::Report(report) => {
                 if let Input::PluginsReaped { epoch } = &report {
-                    self.reaped = self.reaped.max(Some(*epoch));
+                    self.doubt.reaped(*epoch);
                 }
                 self.report(report).await.ok_or(Gone::Driver)
             }
@@ -312,6 +316,12 @@ impl Follower {
         }
     }
 
+    /// Whether the order is to run what was never sent.
+    fn begins(&self) -> bool {
+        let order = *self.options.port.orders.borrow();
+        matches!(order, Some(DutyOrder::Run { epoch, .. }) if self.doubt.sent != Some(epoch))
+    }
+
     /// Carries orders out and reports in, until either side ends.
     async fn carry(
         &mut self,
@@ -321,21 +331,21 @@ impl Follower {
         self.options.port.orders.mark_changed();
         let (mut due, mut secrets_come) = (false, true);
         // Beside the orders: a lease that has to be renewed waits for nothing that may be slow.
-        let lending = lend::lend(&self.options);
-        tokio::pin!(lending);
-        let mut lent = false;
-        self.line = None;
+        let (line, listener) = (lend::line(&self.options), lend::listener(&self.options));
+        tokio::pin!(line, listener);
+        let (mut has_line, mut has_listener) = (false, false);
         // When the supervisor has to have said what its guard has.
         let mut by: Option<Instant> = None;
         loop {
-            // Cancel-safe: a permit that is not used is given back, and a stream's message is taken whole or not at all.
+            // Cancel-safe: a permit that is not used is given back, and a stream's message is taken whole or not at all. The
+            // guard's word comes before what the supervisor makes of it.
             tokio::select! {
                 biased;
                 changed = self.options.port.orders.changed() => match changed {
                     Ok(()) => due = true,
                     Err(_) => return Gone::Driver,
                 },
-                permit = orders.reserve(), if due => {
+                permit = orders.reserve(), if due && (has_line || !self.begins()) => {
                     let Ok(permit) = permit else { return Gone::Away("its stream broke".to_owned()) };
                     due = false;
                     let order = *self.options.port.orders.borrow_and_update();
@@ -344,7 +354,13 @@ impl Follower {
                         permit.send(SupervisorOrder::Standing(order).into());
                     }
                 }
+                word = word(self.line.as_ref()) => {
+                    self.note(word);
+                    by = by.or_else(|| Some(Instant::now() + GRACE));
+                }
                 news = next(answers) => {
+                    // It moves, whatever it says.
+                    (by, self.empty) = (by.filter(|_| self.gone.is_some()), false);
                     let handed = match news {
                         Ok(news) => self.hand_on(news).await,
                         Err(gone) => Err(gone),
@@ -353,14 +369,15 @@ impl Follower {
                         return gone;
                     }
                 }
-                line = &mut lending, if !lent => (lent, self.line) = (true, line),
-                epoch = said_gone(self.line.as_ref()) => {
-                    self.gone = self.gone.max(Some(epoch));
-                    by = by.or_else(|| Some(Instant::now() + GRACE));
-                }
+                lent = &mut line, if !has_line => match lent {
+                    Ok(line) => (has_line, self.line) = (true, Some(line)),
+                    Err(why) => return Gone::Away(format!("it takes no line to its guard: {why}")),
+                },
+                () = &mut listener, if has_line && !has_listener => has_listener = true,
                 () = async { if let Some(by) = by { sleep_until(by).await } }, if by.is_some() => {
                     by = None;
-                    if self.gone > self.reaped {
+                    let living = self.doubt.in_doubt();
+                    if living.is_some() && (self.empty || self.gone >= living) {
                         return Gone::Away("it stands still, and its guard has ended the plugins".to_owned());
                     }
                 }
@@ -392,10 +409,10 @@ async fn connect(
     timeout(ANSWER, connecting).await.unwrap_or_else(|_elapsed| Err("it does not answer".to_owned()))
 }
 
-/// What the guard says next; for ever silent without a line. Cancel-safe.
-async fn said_gone(line: Option<&DriverEnd>) -> Epoch {
+/// What the guard says next ([`DriverEnd::word`]); for ever silent without a line. Cancel-safe.
+async fn word(line: Option<&DriverEnd>) -> Option<Epoch> {
     match line {
-        Some(line) => line.gone().await,
+        Some(line) => line.word().await,
         None => std::future::pending().await,
     }
 }

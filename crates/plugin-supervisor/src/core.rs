@@ -28,6 +28,7 @@ use crate::duty::Phase;
 use crate::epoch_file::EpochFile;
 use crate::guard_keeper::{Job, Keeper};
 use crate::guard_process::{GuardProcess, GuardStarter};
+use crate::guard_watch::Owes;
 use crate::life::{Life, PluginStatus};
 use crate::link::{Link, Sign};
 use crate::output::Output;
@@ -107,8 +108,9 @@ pub(crate) struct Core {
     pub(crate) fired: Option<Epoch>,
     /// Renewals since the guard last showed that it runs.
     pub(crate) unproved_renewals: u32,
-    /// It owes an answer.
-    pub(crate) guard_asked: bool,
+    pub(crate) owes: Owes,
+    /// The first epoch of what runs, or ran last.
+    pub(crate) begun: Epoch,
     /// Running plugins are to be told of a new epoch as soon as the file holds it.
     pub(crate) reload_due: bool,
     /// What the guard last said survives.
@@ -159,7 +161,8 @@ impl Core {
             answered: None,
             fired: None,
             unproved_renewals: 0,
-            guard_asked: false,
+            owes: Owes::Nothing,
+            begun: Epoch(0),
             reload_due: false,
             surviving: None,
             jobs: BTreeMap::new(),
@@ -281,7 +284,7 @@ impl Core {
             Internal::EpochWritten(epoch) => self.epoch_file_is_there(epoch),
             Internal::FilesChecked(problems) => self.files_checked(problems),
             Internal::GuardGone => self.guard_is_gone(),
-            Internal::GuardRemains(what) => self.guard_remains(what),
+            Internal::GuardRemains(what) => self.report_stuck(what),
             Internal::GuardStarted(outcome) => self.guard_started(outcome),
         }
     }

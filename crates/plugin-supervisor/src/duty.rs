@@ -19,6 +19,7 @@ use failover_core::{DutyOrder, Epoch, Input};
 
 use crate::core::{Core, Purpose};
 use crate::life::Step;
+use crate::plugins::KILLED;
 use crate::timers::Timer;
 use crate::wire::{Command, JobId};
 
@@ -108,7 +109,7 @@ impl Core {
             return;
         }
         self.answered = None;
-        self.guard_asked = false;
+        self.begun = epoch;
         self.phase = Phase::Running { epoch, open: false, announced: false };
         self.renew();
         self.epoch_file.write(epoch);
@@ -155,6 +156,8 @@ impl Core {
 
     fn begin_stopping(&mut self, epoch: Epoch) {
         self.phase = Phase::Stopping { epoch };
+        // Every signal goes through it: whether it is there is to be known before they have had their grace.
+        self.ask_guard();
         for at in 0..self.lives.len() {
             match self.lives.get(at).map(|life| life.step) {
                 Some(Step::Waiting | Step::BackingOff { .. }) => self.step(at, Step::Stopped, String::new()),
@@ -184,7 +187,7 @@ impl Core {
         if self.command(&Command::EndAll { token }, Vec::new()).is_ok() {
             self.expect_answer();
         } else {
-            self.kill_guard("it takes no commands");
+            self.lose_guard("the guard takes no commands, and is killed");
         }
         self.void_preflight();
         for at in 0..self.lives.len() {
@@ -200,20 +203,16 @@ impl Core {
         }
     }
 
-    /// The end takes long: it is said what survives. A guard says that once a second: of one that does not, the processes
-    /// are ended without it.
+    /// The end takes long: it is said what survives.
     pub(crate) fn ending_is_stuck(&mut self, of: u64) {
-        self.hear_what_was_said();
         if !matches!(self.phase, Phase::Ending { token: Some(token), .. } if token == of) {
             return;
         }
-        match self.surviving.take() {
-            Some(what) => {
-                self.report_stuck(what);
-                self.timers.after(STUCK, Timer::Stuck { token: of });
-            }
-            None => self.kill_guard("it does not say what survives"),
+        // A guard that does not say it has not long to live.
+        if let Some(what) = self.surviving.take() {
+            self.report_stuck(what);
         }
+        self.timers.after(STUCK, Timer::Stuck { token: of });
     }
 
     /// Once for each ending.
@@ -231,7 +230,7 @@ impl Core {
     pub(crate) fn finish_ending(&mut self) {
         let Phase::Ending { epoch, fired, .. } = self.phase else { return };
         self.phase = Phase::Idle;
-        self.jobs.retain(|_, purpose| matches!(purpose, Purpose::Preflight(_)));
+        self.jobs.clear();
         for at in 0..self.lives.len() {
             if self.lives.get(at).is_some_and(|life| life.step != Step::Failed) {
                 self.step(at, Step::Stopped, String::new());
@@ -248,10 +247,15 @@ impl Core {
         self.reconcile();
     }
 
-    /// A plugin that was killed is still there: everything is ended, which names what survives.
+    /// A plugin that was killed is still there. In a stop everything is ended, which names what survives; else it has failed.
     pub(crate) fn survived_its_killing(&mut self, job: JobId) {
-        if let (Some(Purpose::Plugin(_)), Phase::Stopping { epoch }) = (self.jobs.get(&job), self.phase) {
-            self.end_all(epoch, false);
+        let Some(Purpose::Plugin(at)) = self.jobs.get(&job).copied() else { return };
+        match self.phase {
+            Phase::Stopping { epoch } => self.end_all(epoch, false),
+            Phase::Running { .. } if self.lives.get(at).is_some_and(|life| life.job() == Some(job)) => {
+                self.fail(at, format!("has not ended {KILLED:?} after it was killed"));
+            }
+            Phase::Running { .. } | Phase::Idle | Phase::Ending { .. } => {}
         }
     }
 }

@@ -26,6 +26,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A guard that was asked to leave kills what lives and goes, within milliseconds. What does not fit into the time that the
 /// whole process has for its end is left alive by it.
 const FAREWELL: Duration = Duration::from_millis(300);
+/// Which takes an instant. One that takes longer waits for a disk or is frozen by its cgroup: what it has started is ended
+/// without it.
+const PROMPT: Duration = Duration::from_millis(100);
 /// A killed guard ends when the kernel has ended its whole namespace.
 const END: Duration = Duration::from_secs(5);
 
@@ -171,7 +174,11 @@ impl GuardProcess {
     /// Kills the guard if it lives, then everything it left, and waits until nothing of it lives.
     pub(crate) fn destroy(mut self) -> Result<(), String> {
         procfs::kill(&self.pidfd);
-        if !procfs::wait_ended(&self.pidfd, END) {
+        let prompt = procfs::wait_ended(&self.pidfd, PROMPT);
+        if !prompt {
+            let _ = end_all_of(&self.run);
+        }
+        if !prompt && !procfs::wait_ended(&self.pidfd, END) {
             return Err(format!("the guard, process {}, or a process in its namespace", self.run.guard.pid));
         }
         self.reap();

@@ -1,10 +1,12 @@
 //! What the guard says, what its silence means, and what follows from its death.
 //!
 //! ```text
-//!   asked (a lease begins, every 20th renewal, everything is to be ended) ── answer ──► well
+//!   asked (a lease or a stop begins, every 20th renewal, everything is to be ended, each preflight) ── answer ──► well
 //!      │ nothing within a second, or 40 ms after the lease's end
 //!      └──► asked once more ── 20 ms ──► killed ──► what it left is ended, then another one is started
 //! ```
+//!
+//! While it ends everything it says each second what survives: one that is mute for two seconds is killed as well.
 //!
 //! The guard may stand still while this process does not, and the other way round; or the whole machine did. So before it
 //! is killed, what it has said already is heard, and it gets a moment to wake up.
@@ -20,7 +22,7 @@ use crate::guard_keeper::Job;
 use crate::guard_process::GuardProcess;
 use crate::link::{Link, Sign};
 use crate::timers::Timer;
-use crate::wire::{Event, Received};
+use crate::wire::{Command, Event, Received};
 
 /// One renewal in so many is a message that the guard answers: it has nothing else to do while all is well.
 const UNPROVED: u32 = 20;
@@ -28,8 +30,21 @@ const UNPROVED: u32 = 20;
 const ANSWER: Duration = Duration::from_secs(1);
 /// How much later than its lease's end a guard that did nothing is killed itself.
 const SILENCE: Duration = Duration::from_millis(40);
+/// How long a guard that ends everything may be mute: it says each second what survives.
+const WORKING: Duration = Duration::from_secs(2);
 /// And after this long again without a sign.
 const LAST_CHANCE: Duration = Duration::from_millis(20);
+
+/// What is expected of the guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owes {
+    /// It has nothing to do while all is well.
+    Nothing,
+    /// It was asked.
+    Answer,
+    /// It ends everything, and says what survives.
+    Progress,
+}
 
 impl Core {
     /// Hands the lease of the order on, before anything else is done with it.
@@ -39,7 +54,7 @@ impl Core {
         self.unproved_renewals += 1;
         match link.renew(epoch, hold_until) {
             Ok(true) => self.expect_answer(),
-            Ok(false) if self.unproved_renewals >= UNPROVED && !self.guard_asked => {
+            Ok(false) if self.unproved_renewals >= UNPROVED && self.owes == Owes::Nothing => {
                 link.tell_lease(epoch);
                 self.expect_answer();
             }
@@ -50,8 +65,15 @@ impl Core {
     }
 
     pub(crate) fn expect_answer(&mut self) {
-        self.guard_asked = true;
-        self.timers.replace(ANSWER, Timer::GuardSilent { last_chance: false });
+        self.owes = Owes::Answer;
+        self.timers.at_latest(ANSWER, Timer::GuardSilent { last_chance: false });
+    }
+
+    /// Asks whether it is there, when nothing else is to be said: a guard is needed before it is used.
+    pub(crate) fn ask_guard(&mut self) {
+        if self.link.is_some() && self.command(&Command::Ask, Vec::new()).is_ok() {
+            self.expect_answer();
+        }
     }
 
     /// The lease that what runs now lives by.
@@ -68,8 +90,8 @@ impl Core {
     pub(crate) fn see(&mut self, sign: Sign) {
         match sign {
             Sign::Said(received) => self.heard(received),
-            Sign::LeaseOver if self.guard_asked || self.lease_of_order().is_some() => {
-                self.timers.replace(SILENCE, Timer::GuardSilent { last_chance: false });
+            Sign::LeaseOver if self.owes == Owes::Answer || self.lease_of_order().is_some() => {
+                self.timers.at_latest(SILENCE, Timer::GuardSilent { last_chance: false });
             }
             Sign::LeaseOver => {}
         }
@@ -80,13 +102,16 @@ impl Core {
             Received::Message(event, passed) => self.understand(event, passed),
             Received::Garbage(why) => tracing::warn!(%why, "the guard sent something unreadable"),
             Received::Nothing => {}
-            Received::Closed => self.lose_guard(),
+            Received::Closed => self.lose_guard("the guard died"),
         }
     }
 
     fn understand(&mut self, event: Event, passed: Vec<OwnedFd>) {
         match event {
-            Event::Held { epoch: _ } | Event::Ending { token: _ } => self.guard_answers(),
+            // What was said before the kill says nothing about it.
+            Event::Held { .. } if matches!(self.phase, Phase::Ending { .. }) => {}
+            Event::Here | Event::Held { .. } => self.guard_answers(),
+            Event::Ending { token: _ } => self.guard_works(),
             Event::Started { job, pid } => self.started(job, passed.first().map_or(Some(pid), host_pid)),
             Event::StartFailed { job, why } => self.start_failed(job, why),
             Event::Exited { job, end } => self.exited(job, end),
@@ -98,14 +123,17 @@ impl Core {
                 }
             }
             Event::Surviving { what } => {
-                self.guard_answers();
+                self.guard_works();
                 tracing::warn!(%what, "killed processes still live");
                 self.surviving = Some(what);
             }
             Event::Buried { epoch } => {
-                if let Some((_, sha256)) = self.burying.pop_front().filter(|(promised, _)| *promised == epoch)
-                {
-                    self.report(Input::TombstoneArmed { epoch: Epoch(epoch), sha256 });
+                // Those before it were lost on the way.
+                while let Some((promised, sha256)) = self.burying.pop_front() {
+                    if promised == epoch {
+                        self.report(Input::TombstoneArmed { epoch: Epoch(epoch), sha256 });
+                        break;
+                    }
                 }
             }
             Event::Refused { why } => tracing::warn!(%why, "the guard refused a command"),
@@ -115,12 +143,17 @@ impl Core {
         }
     }
 
-    /// Whatever runs, or is being ended, ran under that lease or in the place of what did: its epoch is over, too.
+    /// Whatever runs, or is being ended, ran under that lease or in the place of what did: its epoch is over, too. (The end of
+    /// an epoch before this run's first is old news.)
     fn lease_ran_out(&mut self, of: Epoch) {
         self.fired = self.fired.max(Some(of));
+        self.void_preflight();
+        if of < self.begun {
+            return;
+        }
         let current = match &mut self.phase {
             Phase::Running { epoch, .. } | Phase::Stopping { epoch } => *epoch,
-            Phase::Ending { epoch, fired: told @ false, .. } if of >= *epoch => {
+            Phase::Ending { epoch, fired: told @ false, .. } => {
                 *told = true;
                 *epoch
             }
@@ -135,66 +168,73 @@ impl Core {
     }
 
     fn guard_answers(&mut self) {
-        (self.unproved_renewals, self.guard_asked) = (0, false);
-        if self.link.as_ref().is_some_and(|link| !link.lease_is_over()) {
-            self.timers.forget(Timer::GuardSilent { last_chance: false });
+        (self.unproved_renewals, self.owes) = (0, Owes::Nothing);
+        self.timers.forget(Timer::GuardSilent { last_chance: false });
+        // It still has to act on that.
+        if self.lease_of_order().is_some() && self.link.as_ref().is_some_and(Link::lease_is_over) {
+            self.timers.after(SILENCE, Timer::GuardSilent { last_chance: false });
         }
     }
 
-    /// What it has said already counts, also when this process itself has just been frozen and hears it late.
-    pub(crate) fn hear_what_was_said(&mut self) {
+    /// Everything is being ended: the next word is due soon.
+    fn guard_works(&mut self) {
+        self.guard_answers();
+        if matches!(self.phase, Phase::Ending { .. }) {
+            self.owes = Owes::Progress;
+            self.timers.at_latest(WORKING, Timer::GuardSilent { last_chance: false });
+        }
+    }
+
+    /// What it has said already counts, also when this process itself has just been frozen and hears it late. Whether there
+    /// was anything.
+    fn hear_what_was_said(&mut self) -> bool {
+        let mut any = false;
         while let Some(link) = &mut self.link {
             match link.take() {
                 Received::Nothing => break,
                 received @ (Received::Message(..) | Received::Garbage(_) | Received::Closed) => {
-                    self.heard(received)
+                    any = true;
+                    self.heard(received);
                 }
             }
         }
+        any
     }
 
-    /// A guard that owes an answer, or has not acted on a lease that is over, is stopped or stuck. Or the whole machine
+    /// A guard that owes a word, or has not acted on a lease that is over, is stopped or stuck. Or the whole machine
     /// stood still: it is asked once more, and gets a moment to wake up.
     pub(crate) fn check_silence(&mut self, last_chance: bool) {
-        self.hear_what_was_said();
+        let speaks = self.hear_what_was_said();
         let lease = self.lease_of_order();
         let Some(link) = &mut self.link else { return };
-        if !self.guard_asked && (lease.is_none() || !link.lease_is_over()) {
+        if self.owes == Owes::Nothing && (lease.is_none() || !link.lease_is_over()) {
             return;
         }
-        if last_chance {
-            self.kill_guard("it neither answers nor acts on its lease");
+        if speaks {
+            // Whatever it was: it wakes up just now.
+            self.timers.at_latest(SILENCE, Timer::GuardSilent { last_chance: false });
+        } else if last_chance {
+            self.lose_guard("the guard neither answers nor acts on its lease, and is killed");
         } else {
-            self.guard_asked = true;
             if let Some((epoch, _)) = lease {
                 link.tell_lease(epoch);
             }
-            self.timers.replace(LAST_CHANCE, Timer::GuardSilent { last_chance: true });
+            self.timers.after(LAST_CHANCE, Timer::GuardSilent { last_chance: true });
         }
     }
 
-    /// What it leaves is ended when its end is seen. (None is there, or it is dead already: then that is under way.)
-    pub(crate) fn kill_guard(&self, why: &str) {
-        if let Some(link) = &self.link {
-            tracing::error!(why, "the guard stands still and is killed");
-            crate::procfs::kill(&link.process.pidfd);
-        }
-    }
-
-    /// The guard is dead. What it left is ended by the keeper, and then there is room for another guard.
-    fn lose_guard(&mut self) {
+    /// The guard is dead, or is to be: it, and what it leaves, is ended by the keeper, and then there is room for another one.
+    pub(crate) fn lose_guard(&mut self, why: &str) {
         let Some(link) = self.link.take() else { return };
-        tracing::error!("the guard died");
+        tracing::error!("{why}");
+        self.owes = Owes::Nothing;
         self.guard_trouble = Some("the guard is not running".to_owned());
         self.burying.clear();
         self.void_preflight();
         match self.phase {
             Phase::Running { epoch, .. } | Phase::Stopping { epoch } => {
                 self.fired = self.fired.max(Some(epoch));
-                self.report(Input::GuardFired {
-                    epoch,
-                    why: "the guard died, and the plugins with it".to_owned(),
-                });
+                self.report(Input::GuardFired { epoch, why: format!("{why}, and the plugins with it") });
                 self.end_all(epoch, true);
             }
             Phase::Ending { ref mut token, .. } => *token = None,
@@ -205,10 +245,6 @@ impl Core {
         if !self.keeper.give(Job::End(Box::new(link.into_process()))) {
             self.report_stuck("the thread that looks for what the guard left has ended".to_owned());
         }
-    }
-
-    pub(crate) fn guard_remains(&mut self, what: String) {
-        self.report_stuck(what);
     }
 
     pub(crate) fn guard_is_gone(&mut self) {
@@ -227,7 +263,7 @@ impl Core {
             Ok(link) => {
                 tracing::info!(containment = ?link.level(), pid = link.run().guard.pid, "another guard runs");
                 self.link = Some(link);
-                (self.unproved_renewals, self.guard_asked) = (0, false);
+                (self.unproved_renewals, self.owes) = (0, Owes::Nothing);
                 self.guard_trouble = None;
                 self.reset_respawn();
                 self.pass_line();

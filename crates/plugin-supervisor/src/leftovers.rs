@@ -110,6 +110,10 @@ pub fn sight(run_dir: &Path) -> Sight {
         Err(_) => Sight::Elsewhere,
         Ok(bytes) => match serde_json::from_slice::<Run>(&bytes) {
             Ok(run) if run.boot != procfs::boot_id() => Sight::Here,
+            // Mounted elsewhere, or not at all: nothing could be killed through it, or seen in it.
+            Ok(Run { cgroup: Some(cgroup), .. }) if cgroup.parent().is_none_or(|dir| !dir.exists()) => {
+                Sight::Elsewhere
+            }
             Ok(run) if !run.namespace.is_empty() && run.namespace == procfs::pid_namespace() => Sight::Here,
             Ok(_) | Err(_) => Sight::Elsewhere,
         },
@@ -173,6 +177,7 @@ pub fn clear_leftovers(run_dir: &Path) -> Result<Leftovers, LeftoversError> {
         }
         if let Some(pidfd) = procfs::hold(run.guard.pid, run.guard.started) {
             found.guard = true;
+            end_family(run.guard.pid);
             procfs::kill(&pidfd);
             if !procfs::wait_ended(&pidfd, LIMIT) {
                 return Err(LeftoversError::Survived(format!("the guard, process {}", run.guard.pid)));
@@ -182,6 +187,24 @@ pub fn clear_leftovers(run_dir: &Path) -> Result<Leftovers, LeftoversError> {
     }
     fs::remove_file(&path).map_err(failed)?;
     Ok(found)
+}
+
+/// What a guard has started is recognised most surely while it is there to be the ancestor of all: afterwards a process without
+/// the id in its environment could be anybody's. Bounded: what survives is found again after the guard's end.
+fn end_family(guard: i32) {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let family = procfs::descendants(guard);
+        if family.is_empty() || Instant::now() > until {
+            return;
+        }
+        for (pid, stat) in family {
+            if let Some(pidfd) = procfs::hold(pid, stat.started) {
+                procfs::kill(&pidfd);
+            }
+        }
+        sleep(PAUSE);
+    }
 }
 
 fn is_alive(process: Process) -> bool {
@@ -199,6 +222,7 @@ fn free_name(run_dir: &Path) -> PathBuf {
 pub(crate) fn end_all_of(run: &Run) -> Result<usize, String> {
     let until = Instant::now() + LIMIT;
     let mut killed = Vec::new();
+    let mut seen_empty = false;
     loop {
         let populated = run.cgroup.as_deref().filter(|cgroup| !guard::cgroup_is_empty(cgroup));
         if let Some(cgroup) = populated {
@@ -212,12 +236,15 @@ pub(crate) fn end_all_of(run: &Run) -> Result<usize, String> {
             let flags = nix::sys::wait::WaitPidFlag::WNOHANG;
             let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(*pid), Some(flags));
         }
-        if living.is_empty() && populated.is_none() {
+        // Twice in a row: while a process executes a program its environment cannot be read for an instant.
+        let empty = living.is_empty() && populated.is_none();
+        if empty && std::mem::replace(&mut seen_empty, empty) {
             if let Some(cgroup) = &run.cgroup {
                 remove_cgroup(cgroup);
             }
             return Ok(killed.len());
         }
+        seen_empty = empty;
         if Instant::now() > until {
             return Err(format!("processes {living:?}"));
         }
@@ -229,22 +256,28 @@ pub(crate) fn end_all_of(run: &Run) -> Result<usize, String> {
 /// this process. A plugin never is in the manager's session, other children of the manager are.
 fn strays(run: &Run) -> Vec<i32> {
     let own = Process::own();
-    let is_ours = |pid: i32| procfs::variable(pid, GUARD_ID).is_some_and(|id| id == run.id);
     let mut found: Vec<i32> = procfs::all()
         .into_iter()
-        .filter(|pid| *pid != own.pid && is_ours(*pid))
+        .filter(|pid| *pid != own.pid && has_id(*pid, run))
         .filter(|pid| procfs::stat(*pid).is_some_and(|stat| stat.state != 'Z'))
         .collect();
-    if run.manager.pid == own.pid && run.manager.started == own.started && run.cgroup.is_none() {
-        found.extend(orphans(run, own.pid));
-    }
+    found.extend(orphans(run));
     found.sort_unstable();
     found.dedup();
     found
 }
 
-/// Descendants of the manager that no living guard looks after, outside its session and younger than the dead guard.
-fn orphans(run: &Run, own: i32) -> Vec<i32> {
+fn has_id(pid: i32, run: &Run) -> bool {
+    procfs::variable(pid, GUARD_ID).is_some_and(|id| id == run.id)
+}
+
+/// Descendants of the manager, if that is this process, that no living guard looks after, outside its session and younger than
+/// the dead guard.
+fn orphans(run: &Run) -> Vec<i32> {
+    let Process { pid: own, started } = Process::own();
+    if run.manager.pid != own || run.manager.started != started || run.cgroup.is_some() {
+        return Vec::new();
+    }
     let session = procfs::stat(own).map(|stat| stat.session);
     let family = procfs::descendants(own);
     let parent_of = |pid: i32| family.iter().find(|(other, _)| *other == pid).map(|(_, stat)| stat.parent);
@@ -270,9 +303,11 @@ fn kill_strays(found: &[i32], run: &Run) {
         Some((*pid, rustix::process::pidfd_open(raw, PidfdFlags::empty()).ok()?))
     };
     let held: Vec<_> = found.iter().filter_map(hold).collect();
-    if held.is_empty() {
-        return;
+    // Each by itself: a second look at the whole machine would let them live for as long as that takes.
+    let (with_id, without): (Vec<_>, Vec<_>) = held.iter().partition(|(pid, _)| has_id(*pid, run));
+    with_id.iter().for_each(|(_, pidfd)| procfs::kill(pidfd));
+    if !without.is_empty() {
+        let still = orphans(run);
+        without.iter().filter(|(pid, _)| still.contains(pid)).for_each(|(_, pidfd)| procfs::kill(pidfd));
     }
-    let still = strays(run);
-    held.iter().filter(|(pid, _)| still.contains(pid)).for_each(|(_, pidfd)| procfs::kill(pidfd));
 }

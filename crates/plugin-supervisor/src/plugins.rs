@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::core::{Core, Internal, Purpose};
 use crate::definition::{OnNewEpoch, Readiness};
 use crate::duty::Phase;
-use crate::life::{Consequence, Step};
+use crate::life::{Consequence, Life, Step};
 use crate::readiness::{Target, wait_for_http, wait_for_tcp};
 use crate::timers::Timer;
 use crate::wire::{Command, End, JobId};
@@ -18,7 +18,7 @@ use crate::wire::{Command, End, JobId};
 /// Between two runs of a readiness command.
 const PROBE_AGAIN: Duration = Duration::from_millis(100);
 /// A plugin that survives SIGKILL for this long is stuck.
-const KILLED: Duration = Duration::from_secs(5);
+pub(crate) const KILLED: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Moves a plugin to another step.
@@ -130,9 +130,8 @@ impl Core {
 
     pub(crate) fn became_ready(&mut self, job: JobId) {
         let Some(at) = self.plugin_of(job) else { return };
-        let Some(life) = self.lives.get_mut(at).filter(|life| life.step == Step::Starting(job)) else {
-            return;
-        };
+        let awaited = |life: &&mut Life| life.step == Step::Starting(job) && life.doomed.is_none();
+        let Some(life) = self.lives.get_mut(at).filter(awaited) else { return };
         life.stop_watching();
         life.settled = true;
         self.step(at, Step::Ready(job), String::new());
@@ -148,12 +147,13 @@ impl Core {
         life.stop_watching();
         life.doomed = Some(format!("was not ready within {:?}", life.plugin.ready_within));
         self.signal(job, Signal::SIGKILL);
+        self.timers.after(KILLED, Timer::KilledJob(job));
     }
 
     /// Reports "ready" once every critical plugin is, and every other one has had its first chance.
     pub(crate) fn announce(&mut self) {
         let Phase::Running { epoch, open: true, announced } = &mut self.phase else { return };
-        let done = |life: &crate::life::Life| {
+        let done = |life: &Life| {
             if life.plugin.critical { matches!(life.step, Step::Ready(_)) } else { life.settled }
         };
         if !*announced && self.lives.iter().all(done) {
@@ -249,7 +249,7 @@ impl Core {
     }
 
     /// A plugin will not run any more under this duty.
-    fn fail(&mut self, at: usize, why: String) {
+    pub(crate) fn fail(&mut self, at: usize, why: String) {
         let Some(life) = self.lives.get_mut(at) else { return };
         life.settled |= !life.plugin.critical;
         let (name, critical) = (life.name.clone(), life.plugin.critical);

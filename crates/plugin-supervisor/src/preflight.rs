@@ -67,6 +67,9 @@ impl Core {
 
     pub(crate) fn begin_preflight(&mut self) {
         self.preflight_after(EVERY);
+        if self.phase == Phase::Idle {
+            self.ask_guard();
+        }
         match self.preflight.round {
             Round::Resting => {
                 // Each of them would be followed by another one that cannot be killed either.

@@ -68,10 +68,16 @@ impl Timers {
         self.by_time.insert((at, self.count), timer);
     }
 
-    /// Sets the one timer of this kind anew: what was set for it before is forgotten.
-    pub(crate) fn replace(&mut self, span: Duration, timer: Timer) {
-        self.forget(timer);
-        self.after(span, timer);
+    /// Sets the one timer of this kind, unless it is set and due sooner already.
+    pub(crate) fn at_latest(&mut self, span: Duration, timer: Timer) {
+        let kind = std::mem::discriminant(&timer);
+        let limit = Instant::now() + span;
+        let is_sooner =
+            |(at, _): &(Instant, u64), set: &Timer| std::mem::discriminant(set) == kind && *at <= limit;
+        if !self.by_time.iter().any(|(key, set)| is_sooner(key, set)) {
+            self.forget(timer);
+            self.after(span, timer);
+        }
     }
 
     /// Forgets every timer of this kind.

@@ -77,6 +77,8 @@ pub(crate) enum Command {
         /// The number of the signal.
         signal: i32,
     },
+    /// Answer [`Event::Here`].
+    Ask,
     /// Kill everything that lives, take the lease back: answered by [`Event::Ending`] at once, and by [`Event::Empty`].
     EndAll {
         /// Comes back in the answer.
@@ -114,6 +116,8 @@ pub(crate) enum Event {
     },
     /// The guard waits for orders.
     Ready,
+    /// The answer to [`Command::Ask`].
+    Here,
     /// A lease is in force: the answer to [`Command::Lease`].
     Held {
         /// Of which epoch.
@@ -189,7 +193,7 @@ impl std::fmt::Display for End {
                 f,
                 "was ended by signal {signal} ({})",
                 nix::sys::signal::Signal::try_from(*signal)
-                    .map_or("unknown", nix::sys::signal::Signal::as_str)
+                    .map_or("of real time", nix::sys::signal::Signal::as_str)
             ),
         }
     }

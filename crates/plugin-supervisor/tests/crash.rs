@@ -65,7 +65,7 @@ impl Manager {
             ready |= line.contains("PluginsReady");
             armed |= line.contains("TombstoneArmed");
         }
-        let needed = scripts.len();
+        let needed = scripts.iter().filter(|script| !script.contains("env -i")).count();
         let until = Instant::now() + PATIENCE;
         while survivors(dir).len() < needed.max(1) {
             assert!(Instant::now() < until, "the plugins never run");
@@ -228,6 +228,41 @@ async fn guard_frozen_before_a_kill_it_is_killed_itself() {
         node.wait(|r| *r == Input::PreflightChanged { unfit: None }).await;
         node.end().await;
     }
+}
+
+/// A node that is on standby, and would need it within milliseconds: it is asked with each look at the plugins.
+#[tokio::test]
+async fn guard_frozen_on_a_node_at_rest_another_one_takes_its_place() {
+    let mut node = Node::start(vec![sh("p", "sleep 300")]);
+    // The supervisor has its first turn when this test waits.
+    let frozen = guard_pid(node.dir.path());
+    signal(frozen, Signal::SIGSTOP);
+    let lost =
+        |r: &Input| matches!(r, Input::PreflightChanged { unfit: Some(why) } if why.contains("the guard"));
+    node.wait(lost).await;
+    node.wait(|r| *r == Input::PreflightChanged { unfit: None }).await;
+    assert_ne!(guard_pid(node.dir.path()), frozen);
+    assert!(!is_guard(frozen));
+    node.end().await;
+}
+
+/// Its family is all that tells whose it is, and the guard has not had its turn yet.
+#[tokio::test]
+async fn a_plugin_without_an_environment_does_not_outlive_the_search_for_leftovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("echo $$ > {}/pid; exec env -i sleep 300", dir.path().display());
+    let scripts = [script.as_str(), "sleep 300"];
+    let Some(mut manager) = Manager::start(dir.path(), ContainmentChoice::Group, 3_600_000, &scripts) else {
+        return;
+    };
+    let text = wait_until("its id", || std::fs::read_to_string(dir.path().join("pid")).ok()).await;
+    let plugin: i32 = text.trim().parse().unwrap();
+    let bare = || std::fs::read(format!("/proc/{plugin}/environ")).is_ok_and(|env| env.is_empty());
+    wait_until("its environment is gone", || bare().then_some(())).await;
+    signal(manager.guard, Signal::SIGSTOP);
+    manager.kill();
+    assert!(clear_leftovers(&dir.path().join("run")).unwrap().guard);
+    assert!(!is_alive(plugin), "it runs on");
 }
 
 /// The whole node has about a second for its end, and would leave alive what is not dead by then.

@@ -225,6 +225,23 @@ async fn a_failing_plugin_is_restarted_until_its_limit_and_then_reported() {
     node.end().await;
 }
 
+/// They have no name, and end a process all the same: a plugin's own, and one that it has left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_by_a_signal_of_real_time_is_noticed_and_hides_no_other() {
+    let orphan = "(setsid sh -c 'kill -35 $$' &); sleep 0.1; kill -34 $$";
+    let mut plugins = vec![sh("signalled", orphan), sh("other", "sleep 300")];
+    plugins[0].restart.policy = RestartPolicy::Never;
+    plugins[0].ready = Readiness::StaysUp(Duration::from_secs(20));
+    let mut node = Node::start(plugins);
+    node.run(2);
+    let failed = node.wait(|r| matches!(r, Input::PluginsFailed { .. })).await;
+    let Input::PluginsFailed { why, .. } = failed else { panic!("{failed:?}") };
+    assert_eq!(why, "plugin `signalled`: was ended by signal 34 (of real time)");
+    node.stop_plugins(2);
+    node.wait_reaped(2).await;
+    node.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_plugin_comes_back_without_news_of_the_duty() {
     let mut plugin = sh("again", "sleep 300");

@@ -307,3 +307,27 @@ fn a_signal_for_a_job_that_still_waits_for_its_start_is_not_lost() {
     let exited = guard.hear_of("Exited");
     assert_eq!(exited, json!({ "job": 3, "end": { "Signal": 15 } }));
 }
+
+/// However its messages lie in the queue of a guard that has stood still meanwhile.
+#[test]
+fn nothing_is_started_after_the_end_of_the_lease_not_even_for_a_signal() {
+    let guard = Guard::start();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(guard.child.id()).unwrap());
+    guard.lease(4, Duration::from_millis(200));
+    guard.hear_of("Held");
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    for job in 1..=3 {
+        guard.start_job(job, Some(4), &["sleep", "300"]);
+    }
+    guard.say(&json!({ "Signal": { "job": 2, "signal": 15 } }));
+    std::thread::sleep(Duration::from_millis(300));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    let mut fired = false;
+    for _ in 0..4 {
+        let event = guard.hear();
+        fired |= event.get("Fired").is_some();
+        let refused = event["StartFailed"]["job"].as_u64();
+        assert!(refused.is_some() || event.get("Fired").is_some(), "{event}");
+        assert!(refused != Some(3) || fired, "what was refused because of the end is told after it");
+    }
+}

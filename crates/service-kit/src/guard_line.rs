@@ -1,9 +1,10 @@
-//! The line between the driver's process and the guard, past a supervisor that may stand still: two words, nine bytes each,
+//! The line between the driver's process and the guard, past a supervisor that may stand still: three words, nine bytes each,
 //! over a pair of sockets (`SOCK_SEQPACKET`) of which the driver keeps one end and lends the other to the guard.
 //!
 //! ```text
 //!   driver ── End(epoch) ──► guard    kill whatever lives; never again a lease for this epoch or an older one
 //!          ◄── Gone(epoch) ──         it is over for good, and nothing that this guard has started lives
+//!          ◄── Empty ────────         nothing lives now; the supervisor says what that means, unless it stands still
 //! ```
 //!
 //! The guard says `Gone` also when a lease has run out, and when its supervisor is dead. Nothing is ever read out of a line that ends: whoever is silent,
@@ -23,6 +24,7 @@ use tokio::net::UnixStream;
 
 const END: u8 = b'E';
 const GONE: u8 = b'G';
+const EMPTY: u8 = b'N';
 /// A word and an epoch.
 const LENGTH: usize = 9;
 
@@ -33,6 +35,8 @@ pub enum Word {
     End(Epoch),
     /// From the guard: they are, and nothing lives.
     Gone(Epoch),
+    /// From the guard: what its supervisor has asked it to end has ended. Nothing lives, for now.
+    Empty,
 }
 
 /// What comes out of one end.
@@ -57,6 +61,7 @@ pub fn say(line: impl AsFd, word: Word) -> io::Result<()> {
     let (letter, epoch) = match word {
         Word::End(epoch) => (END, epoch),
         Word::Gone(epoch) => (GONE, epoch),
+        Word::Empty => (EMPTY, Epoch(0)),
     };
     let mut bytes = [letter; LENGTH];
     bytes[1..].copy_from_slice(&epoch.0.to_be_bytes());
@@ -87,6 +92,7 @@ fn word(bytes: &[u8]) -> Option<Word> {
     match *letter {
         END => Some(Word::End(epoch)),
         GONE => Some(Word::Gone(epoch)),
+        EMPTY => Some(Word::Empty),
         _ => None,
     }
 }
@@ -115,15 +121,17 @@ impl DriverEnd {
         }
     }
 
-    /// The next epoch of which the guard says that it is gone; never returns when the line is closed. Cancel-safe.
-    pub async fn gone(&self) -> Epoch {
+    /// What the guard says next: the epoch that is gone, or `None` where nothing lives for now. Never returns when the line is
+    /// closed. Cancel-safe.
+    pub async fn word(&self) -> Option<Epoch> {
         loop {
             let heard = self.0.async_io(Interest::READABLE, || match hear(&self.0) {
                 Heard::Nothing => Err(io::ErrorKind::WouldBlock.into()),
                 heard @ (Heard::Word(_) | Heard::Garbage | Heard::Closed) => Ok(heard),
             });
             match heard.await {
-                Ok(Heard::Word(Word::Gone(epoch))) => return epoch,
+                Ok(Heard::Word(Word::Gone(epoch))) => return Some(epoch),
+                Ok(Heard::Word(Word::Empty)) => return None,
                 Ok(Heard::Word(Word::End(_)) | Heard::Garbage | Heard::Nothing) => {
                     tracing::warn!("the guard's line says what makes no sense");
                 }
@@ -150,7 +158,9 @@ mod tests {
         rustix::net::send(&theirs, b"?12345678", SendFlags::empty()).unwrap();
         say(&theirs, Word::End(Epoch(1))).unwrap();
         say(&theirs, Word::Gone(Epoch(u64::MAX))).unwrap();
-        assert_eq!(ours.gone().await, Epoch(u64::MAX));
+        say(&theirs, Word::Empty).unwrap();
+        assert_eq!(ours.word().await, Some(Epoch(u64::MAX)));
+        assert_eq!(ours.word().await, None);
     }
 
     #[tokio::test]
@@ -160,7 +170,7 @@ mod tests {
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "no plugin may inherit it");
         drop(theirs);
         ours.end(Epoch(7));
-        let said = tokio::time::timeout(std::time::Duration::from_millis(1), ours.gone()).await;
+        let said = tokio::time::timeout(std::time::Duration::from_millis(1), ours.word()).await;
         assert!(said.is_err(), "a closed line is no word");
         let (ours, theirs) = line().unwrap();
         drop(ours);

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::Input;
+use failover_core::{Epoch, Input};
 use tokio::time::timeout;
 
-use super::{Follower, said_gone};
+use super::{Follower, word};
 
 /// How long the guard of a supervisor that went may take to speak by itself, before others look after what is left.
 const FIRST_WORD: Duration = Duration::from_millis(20);
@@ -28,8 +28,8 @@ impl Follower {
             tokio::select! {
                 outcome = &mut awaited => return Some(outcome),
                 changed = self.options.port.orders.changed() => changed.ok()?,
-                epoch = said_gone(self.line.as_ref()) => {
-                    self.gone = self.gone.max(Some(epoch));
+                word = word(self.line.as_ref()) => {
+                    self.note(word);
                     self.believe_guard().await?;
                 }
             }
@@ -40,33 +40,42 @@ impl Follower {
     /// asked to see to it.
     pub(super) async fn look_after_leftovers(&mut self) -> Option<bool> {
         self.hear_guard().await?;
-        let in_doubt = self.doubt.in_doubt();
-        if in_doubt.is_none() && self.swept {
+        if self.doubt.in_doubt().is_none() && self.swept {
             return Some(false);
         }
         let nothing_lives = Arc::clone(&self.options.nothing_lives);
-        if tokio::task::spawn_blocking(move || nothing_lives()).await.unwrap_or(false) {
+        // It may take seconds, and orders are answered meanwhile.
+        let looking = tokio::task::spawn_blocking(move || nothing_lives());
+        if self.while_away(looking).await?.unwrap_or(false) {
             self.swept = true;
             self.nothing_lives("the plugin supervisor died, and the plugins with it").await?;
             return Some(false);
         }
         let order = *self.options.port.orders.borrow();
         // One whose guard ended the plugins before it could say so stands still: its orders are not waited for either.
-        let due = self.gone > self.reaped || self.doubt.is_due(order, self.options.clock.boot());
-        match (in_doubt, &self.line) {
+        let due = self.empty || self.doubt.is_due(order, self.options.clock.boot());
+        match (self.doubt.in_doubt(), &self.line) {
             (Some(epoch), Some(line)) if due => line.end(epoch),
             _ => return Some(false),
         }
         Some(true)
     }
 
+    /// A word of the guard: what is gone for good, or that nothing lives for now.
+    pub(super) fn note(&mut self, word: Option<Epoch>) {
+        match word {
+            Some(_) => self.gone = self.gone.max(word),
+            None => self.empty = true,
+        }
+    }
+
     /// Nobody knows sooner that nothing lives: a dead supervisor's guard says it before it goes.
     async fn hear_guard(&mut self) -> Option<()> {
         self.believe_guard().await?;
         if self.doubt.in_doubt().is_some()
-            && let Ok(epoch) = timeout(FIRST_WORD, said_gone(self.line.as_ref())).await
+            && let Ok(word) = timeout(FIRST_WORD, word(self.line.as_ref())).await
         {
-            self.gone = self.gone.max(Some(epoch));
+            self.note(word);
             self.believe_guard().await?;
         }
         Some(())

@@ -10,8 +10,8 @@ pub(super) struct Doubt {
     pub(super) sent: Option<Epoch>,
     /// Until when the last lease of it that went out may hold.
     holds: Option<BootTime>,
-    /// The newest epoch that was sent and of which it is certain that nothing lives.
-    gone: Option<Epoch>,
+    /// The newest epoch that was sent and of which it is not certain that nothing lives.
+    living: Option<Epoch>,
     /// The newest epoch that was told as over without a supervisor.
     over: Option<Epoch>,
     /// What was told last, so that it is said once.
@@ -29,14 +29,19 @@ enum Said {
 
 impl Doubt {
     /// The newest epoch of which something may live.
-    pub(super) fn in_doubt(&self) -> Option<Epoch> {
-        self.sent.filter(|sent| self.gone.is_none_or(|gone| gone < *sent))
+    pub(super) const fn in_doubt(&self) -> Option<Epoch> {
+        self.living
     }
 
-    /// Of whatever was sent, nothing lives.
+    /// Of whatever was sent, nothing lives, and nothing of it will.
     pub(super) fn nothing_lives(&mut self) {
-        self.gone = self.sent;
+        self.living = None;
         self.over = self.over.max(self.sent);
+    }
+
+    /// The supervisor says that nothing lives of this epoch. It may begin it again, when it is told to.
+    pub(super) fn reaped(&mut self, epoch: Epoch) {
+        self.living = self.living.filter(|living| *living > epoch);
     }
 
     /// Whether nothing may live any more of what was sent, so that whoever can is asked to make sure: the last lease is over,
@@ -52,14 +57,15 @@ impl Doubt {
     /// What is certain about an order that no supervisor can be given, said once.
     pub(super) fn answer(&mut self, order: DutyOrder, now: BootTime) -> Option<Input> {
         let epoch = order.epoch();
-        let began = self.in_doubt().is_some_and(|sent| epoch <= sent);
+        let began = self.living.is_some_and(|living| epoch <= living);
         let lapsed = self.lapsed(now);
         let (said, report) = match order {
             DutyOrder::Run { .. } if !began => {
                 let why = "the plugin supervisor is away".to_owned();
                 (Said::Over, Input::PluginsFailed { epoch, why })
             }
-            DutyOrder::Stop { .. } | DutyOrder::Kill { .. } if !began => {
+            // An older epoch may live in its place: then it is not over with the one that never began.
+            DutyOrder::Stop { .. } | DutyOrder::Kill { .. } if self.living.is_none() => {
                 (Said::Reaped, Input::PluginsReaped { epoch })
             }
             DutyOrder::Run { .. } | DutyOrder::Stop { .. } if lapsed => {
@@ -99,6 +105,7 @@ impl Doubt {
     pub(super) fn goes(&mut self, order: DutyOrder) {
         if let DutyOrder::Run { epoch, .. } = order {
             self.sent = self.sent.max(Some(epoch));
+            self.living = self.living.max(Some(epoch));
         }
         if let Some(until) = order.hold_until() {
             self.holds = self.holds.max(Some(until));
@@ -161,6 +168,31 @@ mod tests {
         assert!(!doubt.may_go(run(5, 200)));
         doubt.goes(run(7, 300));
         assert_eq!(doubt.in_doubt(), Some(Epoch(7)));
+    }
+
+    #[test]
+    fn an_epoch_that_never_went_out_is_not_done_while_an_older_one_may_live() {
+        let mut doubt = Doubt::default();
+        doubt.goes(run(5, 100));
+        assert!(matches!(
+            doubt.answer(run(7, 200), at(0)),
+            Some(Input::PluginsFailed { epoch: Epoch(7), .. })
+        ));
+        assert_eq!(doubt.answer(stop(7, 200), at(0)), None, "plugins of 5 may live");
+        doubt.nothing_lives();
+        assert_eq!(doubt.answer(stop(7, 200), at(0)), Some(Input::PluginsReaped { epoch: Epoch(7) }));
+    }
+
+    #[test]
+    fn what_the_supervisor_has_reaped_is_in_doubt_no_more_until_it_is_sent_again() {
+        let mut doubt = Doubt::default();
+        doubt.goes(run(5, 100));
+        doubt.reaped(Epoch(3));
+        assert_eq!(doubt.in_doubt(), Some(Epoch(5)));
+        doubt.reaped(Epoch(5));
+        assert_eq!(doubt.in_doubt(), None);
+        doubt.goes(run(5, 200));
+        assert_eq!(doubt.in_doubt(), Some(Epoch(5)), "a stop that was called off");
     }
 
     #[test]

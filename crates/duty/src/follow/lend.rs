@@ -1,50 +1,38 @@
 //! What a supervisor is given besides orders: a line from this process to its guard, past a supervisor that stands still, and
-//! the listening socket, for the tombstone. Without either the node goes on, only slower when something dies.
+//! the listening socket, for the tombstone. Both take a few seconds when nobody answers.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use service_kit::descriptor;
 use service_kit::guard_line::{self, DriverEnd};
 
 use super::FollowOptions;
 
-/// Lends both, and returns this end of the line. Takes a few seconds when nobody answers.
-pub(super) fn lend(options: &FollowOptions) -> impl Future<Output = Option<DriverEnd>> + use<> {
-    let socket: PathBuf = options.listener_socket.clone();
+/// Lends the line, and returns this end of it. Without one nothing new is begun: a supervisor that stood still would be waited
+/// for as long as it does.
+pub(super) fn line(options: &FollowOptions) -> impl Future<Output = Result<DriverEnd, String>> + use<> {
+    let socket = options.listener_socket.clone();
+    async move {
+        let (ours, theirs) = guard_line::line().map_err(told)?;
+        taken(descriptor::lend_line(&socket, theirs.as_fd()).await).map(|()| ours)
+    }
+}
+
+/// Lends the listening socket. Without it the node goes on; only a crash is noticed later.
+pub(super) fn listener(options: &FollowOptions) -> impl Future<Output = ()> + use<> {
+    let socket = options.listener_socket.clone();
     let listener = options.listener.as_ref().map(OwnedFd::try_clone);
     async move {
-        let line = match lend_line(&socket).await {
-            Ok(line) => Some(line),
-            Err(why) => {
-                tracing::warn!(
-                    why,
-                    "no line to the guard: should the supervisor stand still, this node waits for it"
-                );
-                None
-            }
-        };
-        if let Some(listener) = listener
-            && let Err(why) = lend_listener(&socket, listener).await
-        {
+        let Some(listener) = listener else { return };
+        let lending = async { taken(descriptor::lend(&socket, listener.map_err(told)?.as_fd()).await) };
+        if let Err(why) = lending.await {
             tracing::warn!(
                 why,
                 "the port could not be lent to the guard: a crash is noticed by silence only"
             );
         }
-        line
     }
-}
-
-async fn lend_line(socket: &Path) -> Result<DriverEnd, String> {
-    let (ours, theirs) = guard_line::line().map_err(told)?;
-    taken(descriptor::lend_line(socket, theirs.as_fd()).await).map(|()| ours)
-}
-
-async fn lend_listener(socket: &Path, listener: io::Result<OwnedFd>) -> Result<(), String> {
-    let listener = listener.map_err(told)?;
-    taken(descriptor::lend(socket, listener.as_fd()).await)
 }
 
 fn taken(outcome: io::Result<bool>) -> Result<(), String> {

@@ -7,11 +7,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
-use rustix::process::PidfdFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 
 use super::shim::Orders;
 use super::{Again, STEP_EXEC};
@@ -19,6 +16,9 @@ use crate::wire::{End, Event, JobId, Spec};
 
 /// The longest text about a failed start that is taken from a shim.
 const LONGEST_REASON: u64 = 4096;
+
+/// Dead children of plugins that are reaped in one go: the lease is judged between two of these, however many there are.
+const REAPED_AT_ONCE: usize = 1024;
 
 /// A started process; while it is here it has not been reaped, so its id is its own.
 struct Job {
@@ -35,6 +35,8 @@ pub(super) struct Jobs {
     jobs: BTreeMap<JobId, Job>,
     /// Every job enters it before its program begins.
     pub(super) cgroup: Option<PathBuf>,
+    /// More dead children may wait.
+    pub(super) behind: bool,
 }
 
 /// What there is to tell after a look at the children.
@@ -42,7 +44,7 @@ pub(super) type News = Vec<(Event, Option<OwnedFd>)>;
 
 impl Jobs {
     pub(super) const fn new(again: Again) -> Self {
-        Self { again, jobs: BTreeMap::new(), cgroup: None }
+        Self { again, jobs: BTreeMap::new(), cgroup: None, behind: false }
     }
 
     /// Starts a shim that becomes the plugin. Waits for nothing but the execution of this very binary.
@@ -59,7 +61,7 @@ impl Jobs {
             command.stdout(out).stderr(err);
         }
         let child = command.spawn()?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        let pid = Pid::from_child(&child);
         self.jobs.insert(job, Job { pid, shim: Some(ours), failed: None });
         Ok(())
     }
@@ -68,10 +70,10 @@ impl Jobs {
     pub(super) fn signal(&self, job: JobId, number: i32) -> Result<(), String> {
         // Gone already: its end is on its way to the supervisor.
         let Some(job) = self.jobs.get(&job) else { return Ok(()) };
-        let signal = Signal::try_from(number).map_err(|_| format!("there is no signal {number}"))?;
+        let signal = Signal::from_named_raw(number).ok_or_else(|| format!("there is no signal {number}"))?;
         job.signal(signal);
-        if signal != Signal::SIGSTOP {
-            job.signal(Signal::SIGCONT);
+        if signal != Signal::STOP {
+            job.signal(Signal::CONT);
         }
         Ok(())
     }
@@ -79,7 +81,7 @@ impl Jobs {
     /// Kills the group of every job.
     pub(super) fn kill_groups(&self) {
         for job in self.jobs.values() {
-            job.signal(Signal::SIGKILL);
+            job.signal(Signal::KILL);
         }
     }
 
@@ -93,36 +95,62 @@ impl Jobs {
         self.jobs.iter_mut().filter_map(|(id, job)| job.has_begun().then(|| job.started(*id))).collect()
     }
 
-    /// Reaps every dead child, whoever started it. The second value tells whether any child is left.
+    /// Reaps dead children, whoever started them. The second value tells whether any child is left.
     pub(super) fn reap(&mut self) -> (News, bool) {
         let mut news = News::new();
-        loop {
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            let (pid, end) = match waitid(Id::All, flags) {
-                Ok(WaitStatus::Exited(pid, status)) => (pid, End::Status(status)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, End::Signal(signal as i32)),
-                Err(Errno::ECHILD) => return (news, false),
-                Err(Errno::EINTR) => continue,
-                Ok(_) | Err(_) => return (news, true),
-            };
-            let found = self.jobs.iter().find(|(_, job)| job.pid == pid).map(|(id, _)| *id);
-            if let Some(mut job) = found.and_then(|id| self.jobs.remove(&id)) {
-                let id = found.unwrap_or_default();
-                // Not reaped yet, so the number still means this group: what is left of it goes with its leader.
-                let _ = killpg(pid, Signal::SIGKILL);
-                news.extend(job.farewell(id, end));
+        let ended: Vec<(JobId, End)> =
+            self.jobs.iter().filter_map(|(id, job)| Some((*id, job.has_ended()?))).collect();
+        for (id, end) in ended {
+            if let Some(pid) = self.jobs.get(&id).map(|job| job.pid) {
+                news.extend(self.bury(id, end));
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
             }
-            let _ = waitpid(pid, None);
         }
+        self.behind = false;
+        for _ in 0..REAPED_AT_ONCE {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    // One that has ended since it was asked.
+                    let found = self.jobs.iter().find(|(_, job)| job.pid == pid).map(|(id, _)| *id);
+                    if let (Some(id), Some(end)) = (found, end_of(status)) {
+                        news.extend(self.bury(id, end));
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Ok(None) => return (news, true),
+                Err(_no_child) => return (news, false),
+            }
+        }
+        self.behind = true;
+        (news, true)
     }
+
+    /// What is left of its group goes with its leader, and what there is to tell is told.
+    fn bury(&mut self, id: JobId, end: End) -> News {
+        let Some(mut job) = self.jobs.remove(&id) else { return News::new() };
+        let _ = rustix::process::kill_process_group(job.pid, Signal::KILL);
+        job.farewell(id, end)
+    }
+}
+
+/// Signals are numbers here: one of real time has no name, and ends a process as well.
+fn end_of(status: WaitStatus) -> Option<End> {
+    status.exit_status().map(End::Status).or_else(|| status.terminating_signal().map(End::Signal))
 }
 
 impl Job {
     fn signal(&self, signal: Signal) {
         // Before its session exists the shim is alone; afterwards it leads the group.
-        if killpg(self.pid, signal).is_err() {
-            let _ = kill(self.pid, signal);
+        if rustix::process::kill_process_group(self.pid, signal).is_err() {
+            let _ = rustix::process::kill_process(self.pid, signal);
         }
+    }
+
+    /// How its process has ended. It is not reaped by that, so its number still means it and its group.
+    fn has_ended(&self) -> Option<End> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = rustix::process::waitid(WaitId::Pid(self.pid), look).ok()??;
+        status.exit_status().map(End::Status).or_else(|| status.terminating_signal().map(End::Signal))
     }
 
     /// Whether the program has begun since the last look. A failure is kept until the shim itself is reaped, so
@@ -148,9 +176,8 @@ impl Job {
     }
 
     fn started(&self, id: JobId) -> (Event, Option<OwnedFd>) {
-        let pid = rustix::process::Pid::from_raw(self.pid.as_raw());
-        let pidfd = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
-        (Event::Started { job: id, pid: self.pid.as_raw() }, pidfd)
+        let pidfd = rustix::process::pidfd_open(self.pid, PidfdFlags::empty()).ok();
+        (Event::Started { job: id, pid: self.pid.as_raw_nonzero().get() }, pidfd)
     }
 
     /// What is to be told of a job whose process has ended (and is not reaped yet).

@@ -44,22 +44,14 @@ struct Start {
     output: Vec<OwnedFd>,
 }
 
-/// What the other end of the socket is doing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Manager {
-    Alive,
-    /// It asked for a planned end.
-    Leaving,
-    Dead,
-}
-
 struct Guard {
     socket: OwnedFd,
     deaths: SignalFd,
     /// Of the lease. The manager sets it.
     timer: LeaseTimer,
     jobs: Jobs,
-    manager: Manager,
+    /// The other end of the socket is there, and has not said goodbye.
+    managed: bool,
     /// The epoch of the lease that is in force.
     lease: Option<u64>,
     /// The highest epoch whose lease ran out: it never comes back.
@@ -88,7 +80,7 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
         deaths: signals::set_up()?,
         timer: LeaseTimer::create()?,
         jobs: Jobs::new(again),
-        manager: Manager::Alive,
+        managed: true,
         lease: None,
         fired: None,
         ending: None,
@@ -101,10 +93,7 @@ pub(super) fn main(socket: OwnedFd, again: Again) -> io::Result<()> {
     };
     guard.tell(&Event::Ready, None);
     guard.watch()?;
-    match (guard.manager, guard.grave.take()) {
-        (Manager::Dead, Some(grave)) => tombstone::serve(grave),
-        (Manager::Dead | Manager::Leaving | Manager::Alive, _) => Ok(()),
-    }
+    guard.grave.take().map_or(Ok(()), tombstone::serve)
 }
 
 impl Guard {
@@ -116,7 +105,7 @@ impl Guard {
             let (news, anything_lives) = self.jobs.reap();
             self.tell_all(news);
             self.go_on_ending(anything_lives);
-            if self.manager != Manager::Alive && self.ending.is_none() {
+            if !self.managed && self.ending.is_none() {
                 return Ok(());
             }
             self.start_one();
@@ -130,10 +119,15 @@ impl Guard {
     /// The lease ran out and nothing has renewed it: nothing of its epoch may live, and nothing of it may start again.
     fn judge_lease(&mut self) {
         let Some(epoch) = self.lease.filter(|_| self.timer.is_over()) else { return };
+        self.fire(epoch);
+    }
+
+    /// Told before what is refused because of it.
+    fn fire(&mut self, epoch: u64) {
         self.lease = None;
         self.forbid(epoch);
-        self.end_everything();
         self.tell(&Event::Fired { epoch }, None);
+        self.end_everything();
     }
 
     /// Nothing of this epoch runs again under this guard; the driver hears when nothing lives.
@@ -149,13 +143,10 @@ impl Guard {
             match guard_line::hear(line) {
                 Heard::Word(Word::End(epoch)) => {
                     if self.lease.is_none_or(|held| held <= epoch.0) {
-                        self.lease = None;
-                        self.forbid(epoch.0);
-                        self.end_everything();
-                        self.tell(&Event::Fired { epoch: epoch.0 }, None);
+                        self.fire(epoch.0);
                     }
                 }
-                Heard::Word(Word::Gone(_)) | Heard::Garbage => {}
+                Heard::Word(Word::Gone(_) | Word::Empty) | Heard::Garbage => {}
                 Heard::Nothing => return,
                 Heard::Closed => self.line = None,
             }
@@ -173,8 +164,10 @@ impl Guard {
         ending
     }
 
-    /// Without a manager nothing starts again, of whatever epoch.
+    /// Without a manager nothing starts again, of whatever epoch, and there is nobody to tell but the driver.
     fn end_for_good(&mut self) {
+        self.managed = false;
+        self.events.clear();
         self.lease = None;
         self.owed = Some(u64::MAX);
         self.end_everything();
@@ -191,8 +184,10 @@ impl Guard {
         }
         let tokens = std::mem::take(&mut ending.tokens);
         self.ending = None;
-        if let (Some(epoch), Some(line)) = (self.owed.take(), &self.line) {
-            let _ = guard_line::say(line, Word::Gone(Epoch(epoch)));
+        if let Some(line) = &self.line {
+            // Before the manager hears it: what the manager then says comes after this word.
+            let word = self.owed.take().map_or(Word::Empty, |epoch| Word::Gone(Epoch(epoch)));
+            let _ = guard_line::say(line, word);
         }
         for token in tokens {
             self.tell(&Event::Empty { token }, None);
@@ -201,7 +196,8 @@ impl Guard {
 
     fn start_one(&mut self) {
         let Some(start) = self.starts.pop_front() else { return };
-        let held = self.lease;
+        // Looked at anew: it may have ended within this turn.
+        let held = self.lease.filter(|_| !self.timer.is_over());
         let outcome = match start.epoch {
             Some(epoch) if held.is_none_or(|held| epoch > held) => {
                 Err(format!("no lease for epoch {epoch} is in force"))
@@ -219,7 +215,7 @@ impl Guard {
     /// Waits until there is something to do.
     fn wait(&mut self) -> io::Result<()> {
         let pause = match &self.ending {
-            _ if !self.starts.is_empty() => Some(Duration::ZERO),
+            _ if !self.starts.is_empty() || self.jobs.behind => Some(Duration::ZERO),
             Some(ending) => Some(ending.pause()),
             None => None,
         };
@@ -232,7 +228,7 @@ impl Guard {
         if self.lease.is_some() {
             fds.push(PollFd::new(&self.timer, PollFlags::IN));
         }
-        if self.manager != Manager::Dead {
+        if self.managed {
             fds.push(PollFd::new(&self.socket, interest));
         }
         fds.extend(self.line.iter().map(|line| PollFd::new(line, PollFlags::IN)));
@@ -247,15 +243,10 @@ impl Guard {
 
     /// Takes every waiting message: a lease never waits behind a start.
     fn listen(&mut self) {
-        while self.manager != Manager::Dead {
+        while self.managed {
             match wire::receive::<Command>(&self.socket, &mut self.buffer) {
                 Received::Nothing => return,
-                Received::Closed => {
-                    self.manager =
-                        if self.manager == Manager::Leaving { Manager::Leaving } else { Manager::Dead };
-                    self.end_for_good();
-                    return;
-                }
+                Received::Closed => self.end_for_good(),
                 Received::Garbage(why) => self.tell(&Event::Refused { why }, None),
                 Received::Message(command, passed) => self.obey(command, passed),
             }
@@ -288,6 +279,7 @@ impl Guard {
                     self.tell(&Event::Refused { why }, None);
                 }
             }
+            Command::Ask => self.tell(&Event::Here, None),
             Command::EndAll { token } => {
                 self.lease = None;
                 self.end_everything().tokens.push(token);
@@ -300,7 +292,7 @@ impl Guard {
             Command::Unbury => self.grave = None,
             Command::Line => self.line = passed.into_iter().next(),
             Command::Leave => {
-                self.manager = Manager::Leaving;
+                self.grave = None;
                 self.end_for_good();
             }
         }
@@ -323,16 +315,13 @@ impl Guard {
     }
 
     fn tell(&mut self, event: &Event, descriptor: Option<OwnedFd>) {
-        if self.manager == Manager::Dead {
+        if !self.managed {
             return;
         }
         if self.events.len() >= WAITING_EVENTS {
-            self.manager = Manager::Dead;
             // It may live, and then no tombstone may speak for it.
             self.grave = None;
-            self.events.clear();
-            self.lease = None;
-            self.end_everything();
+            self.end_for_good();
         } else if let Ok(bytes) = wire::encode(event) {
             self.events.push_back((bytes, descriptor));
         }
