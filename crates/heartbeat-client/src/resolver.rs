@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use service_kit::latest::{LatestSender, latest};
 use tokio::time::Instant;
 
 use crate::network::Network;
@@ -20,7 +20,7 @@ pub(crate) struct Resolver<N> {
     network: Arc<N>,
     host: String,
     port: u16,
-    known: Arc<watch::Sender<Known>>,
+    known: Arc<LatestSender<Known>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -36,7 +36,7 @@ struct Known {
 
 impl<N: Network> Resolver<N> {
     pub(crate) fn new(network: Arc<N>, host: String, port: u16) -> Self {
-        Self { network, host, port, known: Arc::new(watch::Sender::new(Known::default())) }
+        Self { network, host, port, known: Arc::new(latest(Known::default()).0) }
     }
 
     /// The addresses, the last good one first. Waits only while none are known, until the first answer. Cancel-safe.
@@ -49,7 +49,7 @@ impl<N: Network> Resolver<N> {
         let mut known = self.known.subscribe();
         self.refresh();
         let settled = known.wait_for(|known| !known.addresses.is_empty() || !known.asking).await;
-        let Ok(known) = settled.map(|known| known.clone()) else {
+        let Ok(known) = settled else {
             return Err(format!("the name `{}` cannot be looked up while this node stops", self.host));
         };
         if known.addresses.is_empty() {
@@ -64,7 +64,7 @@ impl<N: Network> Resolver<N> {
 
     /// Remembers where the peer was found.
     pub(crate) fn found_at(&self, address: SocketAddr) {
-        self.known.send_if_modified(|known| {
+        self.known.change(|known| {
             known.last_good = Some(address);
             false
         });
@@ -73,14 +73,16 @@ impl<N: Network> Resolver<N> {
     /// Asks again beside everything else, unless the answer is fresh or a question is open.
     fn refresh(&self) {
         let now = Instant::now();
-        let ask = self.known.send_if_modified(|known| {
+        let mut ask = false;
+        self.known.change(|known| {
             let fresh = known.asked.is_some_and(|asked| now < asked + FRESH) && !known.addresses.is_empty();
-            if known.asking || fresh {
-                return false;
+            ask = !known.asking && !fresh;
+            if ask {
+                known.asking = true;
+                known.asked = Some(now);
             }
-            known.asking = true;
-            known.asked = Some(now);
-            true
+            // Who waits does so for the answer.
+            false
         });
         if !ask {
             return;
@@ -89,7 +91,7 @@ impl<N: Network> Resolver<N> {
         let known = Arc::clone(&self.known);
         tokio::spawn(async move {
             let answer = network.resolve(&host, port).await;
-            known.send_modify(|known| {
+            known.change(|known| {
                 known.asking = false;
                 match answer {
                     Ok(mut addresses) if !addresses.is_empty() => {
@@ -102,7 +104,55 @@ impl<N: Network> Resolver<N> {
                     Ok(_) => known.trouble = Some("the answer is empty".to_owned()),
                     Err(error) => known.trouble = Some(error.to_string()),
                 }
+                true
             });
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io;
+    use std::sync::Mutex;
+
+    use tokio::io::DuplexStream;
+    use tokio::task::{JoinSet, yield_now};
+
+    use super::*;
+
+    /// A name server that takes a moment.
+    struct Slow;
+
+    impl Network for Slow {
+        type Io = DuplexStream;
+
+        async fn resolve(&self, _host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+            for _ in 0..3 {
+                yield_now().await;
+            }
+            Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
+        }
+
+        async fn connect(&self, _address: SocketAddr) -> io::Result<DuplexStream> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_the_first_answer_go_on_in_the_order_of_their_waiting() {
+        let resolver = Arc::new(Resolver::new(Arc::new(Slow), "alpha.example".to_owned(), 7411));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = JoinSet::new();
+        for number in 0..8 {
+            let (resolver, order) = (Arc::clone(&resolver), Arc::clone(&order));
+            let _ = waiting.spawn(async move {
+                assert_eq!(resolver.addresses().await.unwrap().len(), 1);
+                order.lock().unwrap().push(number);
+            });
+        }
+        let _ = waiting.join_all().await;
+        assert_eq!(*order.lock().unwrap(), (0..8).collect::<Vec<_>>());
     }
 }

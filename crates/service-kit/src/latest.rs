@@ -127,6 +127,21 @@ impl<T: Clone> Latest<T> {
             news.await;
         }
     }
+
+    /// Waits until there is one that is `so`, beginning with the one of now. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// When nobody writes any more and the last one is not.
+    pub async fn wait_for(&mut self, so: impl Fn(&T) -> bool) -> Result<T, Over> {
+        loop {
+            let value = self.take();
+            if so(&value) {
+                return Ok(value);
+            }
+            self.changed().await?;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -173,5 +188,28 @@ mod tests {
         drop(sender);
         assert_eq!(receiver.changed().await, Ok(()));
         assert_eq!((receiver.take(), receiver.changed().await), (1, Err(Over)));
+    }
+
+    #[tokio::test]
+    async fn a_wait_for_a_value_begins_with_the_one_of_now_and_ends_with_the_last() {
+        let (sender, mut receiver) = latest(3);
+        assert_eq!(receiver.wait_for(|value| *value == 3).await, Ok(3));
+        let set = |to| {
+            sender.change(|value| {
+                *value = to;
+                true
+            });
+        };
+        let waiting = receiver.wait_for(|value| *value > 4);
+        let setting = async {
+            for to in [4, 5] {
+                tokio::task::yield_now().await;
+                set(to);
+            }
+        };
+        assert_eq!(tokio::join!(waiting, setting).0, Ok(5));
+        drop(sender);
+        assert_eq!(receiver.wait_for(|value| *value == 5).await, Ok(5));
+        assert_eq!(receiver.wait_for(|value| *value == 6).await, Err(Over));
     }
 }
