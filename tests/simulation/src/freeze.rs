@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use turmoil::net::TcpStream;
 
+use crate::sockets::Socket;
 use crate::world::Shared;
 
 /// Whether anything comes through the cable; if not, the task is woken when it does.
@@ -52,52 +54,70 @@ fn passes(shared: &Shared) -> io::Result<()> {
 }
 
 /// A connection of a process.
-pub struct Gate<IO> {
-    inner: IO,
+pub struct Gate {
+    socket: Socket,
+    number: u64,
     shared: Shared,
     node: usize,
     cable: usize,
 }
 
-impl<IO> Gate<IO> {
-    /// `inner` stands still whenever the node does, and while its cable is cut.
-    pub fn new(shared: &Shared, node: usize, cable: usize, inner: IO) -> Self {
-        Self { inner, shared: shared.clone(), node, cable }
+impl Gate {
+    /// `stream` stands still whenever the node does, and while its cable is cut.
+    pub fn new(shared: &Shared, node: usize, cable: usize, stream: TcpStream) -> Self {
+        let (number, socket) = shared.lock().hosts[node].sockets.open(stream);
+        Self { socket, number, shared: shared.clone(), node, cable }
+    }
+
+    /// Uses the socket, unless its process has died.
+    fn on<T>(&self, poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match self.socket.lock().as_mut() {
+            Some(stream) => poll(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let closed = self.shared.lock().hosts[self.node].sockets.forget(self.number);
+        // Not while the world is held: the peer is told of it.
+        closed.iter().for_each(Socket::close);
+    }
+}
+
+impl AsyncRead for Gate {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         passes(&self.shared)?;
         if goes_on(&self.shared, self.node, cx) && comes_through(&self.shared, self.cable, cx) {
-            Pin::new(&mut self.inner).poll_read(cx, buffer)
+            self.on(|stream| stream.poll_read(cx, buffer))
         } else {
             Poll::Pending
         }
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Gate<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+impl AsyncWrite for Gate {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         passes(&self.shared)?;
         if goes_on(&self.shared, self.node, cx) && comes_through(&self.shared, self.cable, cx) {
-            Pin::new(&mut self.inner).poll_write(cx, bytes)
+            self.on(|stream| stream.poll_write(cx, bytes))
         } else {
             Poll::Pending
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.on(|stream| stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if goes_on(&self.shared, self.node, cx) {
-            Pin::new(&mut self.inner).poll_shutdown(cx)
+            self.on(|stream| stream.poll_shutdown(cx))
         } else {
             Poll::Pending
         }

@@ -28,6 +28,7 @@ pub mod node;
 pub mod pair;
 pub mod seeds;
 pub mod settings;
+pub mod sockets;
 pub mod supervisor;
 pub mod world;
 

@@ -21,13 +21,13 @@ pub struct SimNetwork {
 }
 
 impl heartbeat_client::Network for SimNetwork {
-    type Io = Gate<TcpStream>;
+    type Io = Gate;
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Ok(vec![SocketAddr::new(turmoil::lookup(host), port)])
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<Gate<TcpStream>> {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Gate> {
         if self.shared.lock().rejecting {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
@@ -62,9 +62,9 @@ pub struct SimListener {
 }
 
 impl heartbeat_server::Accept for SimListener {
-    type Io = Gate<TcpStream>;
+    type Io = Gate;
 
-    async fn accept(&self) -> io::Result<(Gate<TcpStream>, SocketAddr)> {
+    async fn accept(&self) -> io::Result<(Gate, SocketAddr)> {
         let (stream, peer, cable) = self.inner.accept().await?;
         Ok((Gate::new(&self.shared, self.node, cable, stream), peer))
     }

@@ -157,7 +157,7 @@ impl Pair {
         }
         for host in taken_down {
             self.shared.lock().hosts[host].phase = Phase::Off;
-            self.sim.crash(NAMES[host]);
+            self.crash(host);
             self.end_leftovers(host);
             // The host stays up: whoever dials it is refused.
             self.sim.bounce(NAMES[host]);
@@ -242,7 +242,7 @@ impl Pair {
             world.hosts[host].ended = None;
             world.hosts[host].phase = phase;
         }
-        self.sim.crash(NAMES[host]);
+        self.crash(host);
         self.sim.bounce(NAMES[host]);
     }
 
@@ -276,11 +276,18 @@ impl Pair {
             world.plugins_end(now, host);
             world.dies(host);
         }
-        self.sim.crash(NAMES[host]);
+        self.crash(host);
         if !held {
             self.sim.repair(NAMES[ALPHA], NAMES[BETA]);
             self.apply(cut);
         }
+    }
+
+    /// The end of everything that the host runs.
+    fn crash(&mut self, host: usize) {
+        self.shared.lock().hosts[host].sockets.set_dying(true);
+        self.sim.crash(NAMES[host]);
+        self.shared.lock().hosts[host].sockets.set_dying(false);
     }
 
     fn end_leftovers(&self, host: usize) {

@@ -10,6 +10,7 @@ use service_kit::latest::{LatestSender, latest};
 use tokio_util::sync::CancellationToken;
 
 use crate::checks::Checks;
+use crate::sockets::Sockets;
 
 /// The node that is the primary.
 pub const ALPHA: usize = 0;
@@ -72,6 +73,8 @@ pub struct Host {
     pub still: LatestSender<bool>,
     /// Whoever waits for the thaw.
     pub waiting: Vec<Waker>,
+    /// What its process has open.
+    pub sockets: Sockets,
     /// What lives of the plugins.
     pub plugins: Option<Plugins>,
     /// The lease that the guard judges by.
@@ -135,6 +138,7 @@ impl Host {
             frozen: false,
             still: latest(false).0,
             waiting: Vec::new(),
+            sockets: Sockets::default(),
             plugins: None,
             hold_until: None,
             secret: None,
