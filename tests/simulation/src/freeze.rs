@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::TcpStream;
 
 use crate::sockets::Socket;
+use crate::traffic::{Outcome, What, passed};
 use crate::world::Shared;
 
 /// Whether anything comes through the cable; if not, the task is woken when it does.
@@ -49,7 +50,7 @@ impl<F: Future> Future for Freezable<F> {
 }
 
 /// A firewall that rejects says so when something is sent.
-fn passes(shared: &Shared) -> io::Result<()> {
+fn rejects(shared: &Shared) -> io::Result<()> {
     if shared.lock().rejecting { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
 }
 
@@ -76,6 +77,23 @@ impl Gate {
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
+
+    /// Keeps what was done, with how many bytes it was.
+    fn passed<T>(
+        &self,
+        done: Poll<io::Result<T>>,
+        what: fn(Outcome) -> What,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        let outcome = match &done {
+            Poll::Pending => return done,
+            Poll::Ready(Err(_)) => Outcome::Broken,
+            Poll::Ready(Ok(done)) if bytes(done) == 0 => Outcome::Nothing,
+            Poll::Ready(Ok(_)) => Outcome::Some,
+        };
+        passed(&self.shared, self.node, self.cable, what(outcome));
+        done
+    }
 }
 
 impl Drop for Gate {
@@ -92,9 +110,12 @@ impl AsyncRead for Gate {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        passes(&self.shared)?;
+        rejects(&self.shared)?;
         if goes_on(&self.shared, self.node, cx) && comes_through(&self.shared, self.cable, cx) {
-            self.on(|stream| stream.poll_read(cx, buffer))
+            let before = buffer.filled().len();
+            let read = self.on(|stream| stream.poll_read(cx, buffer));
+            let read_now = buffer.filled().len() - before;
+            self.passed(read, What::Reads, |()| read_now)
         } else {
             Poll::Pending
         }
@@ -103,9 +124,9 @@ impl AsyncRead for Gate {
 
 impl AsyncWrite for Gate {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        passes(&self.shared)?;
+        rejects(&self.shared)?;
         if goes_on(&self.shared, self.node, cx) && comes_through(&self.shared, self.cable, cx) {
-            self.on(|stream| stream.poll_write(cx, bytes))
+            self.passed(self.on(|stream| stream.poll_write(cx, bytes)), What::Writes, |written| *written)
         } else {
             Poll::Pending
         }
@@ -117,7 +138,7 @@ impl AsyncWrite for Gate {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if goes_on(&self.shared, self.node, cx) {
-            self.on(|stream| stream.poll_shutdown(cx))
+            self.passed(self.on(|stream| stream.poll_shutdown(cx)), What::Ends, |()| 0)
         } else {
             Poll::Pending
         }

@@ -30,6 +30,8 @@ pub mod seeds;
 pub mod settings;
 pub mod sockets;
 pub mod supervisor;
+pub mod traffic;
+pub mod twice;
 pub mod world;
 
 pub use dice::Dice;

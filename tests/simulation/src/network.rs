@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use turmoil::net::{TcpListener, TcpStream};
 
 use crate::freeze::Gate;
+use crate::traffic::{What, passed};
 use crate::world::Shared;
 
 /// The ports of every node. A cable between the two is known by its port: a simulated host has one address.
@@ -31,14 +32,16 @@ impl heartbeat_client::Network for SimNetwork {
         if self.shared.lock().rejecting {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
+        let cable = cable(address.port());
+        passed(&self.shared, self.node, cable, What::Dials);
         let connected = TcpStream::connect(address).await;
+        passed(&self.shared, self.node, cable, What::Dialled(connected.is_ok()));
         // turmoil answers a lost SYN with a refusal; a real one is answered by nothing.
         let (cut, off) = {
             let world = self.shared.lock();
             let peer = &world.hosts[1 - self.node];
             (world.cut != [false; 2], peer.phase == crate::world::Phase::Off && peer.ended.is_none())
         };
-        let cable = cable(address.port());
         if cut || off || self.shared.lock().cables.cut(cable) {
             drop(connected);
             return std::future::pending().await;
@@ -66,6 +69,7 @@ impl heartbeat_server::Accept for SimListener {
 
     async fn accept(&self) -> io::Result<(Gate, SocketAddr)> {
         let (stream, peer, cable) = self.inner.accept().await?;
+        passed(&self.shared, self.node, cable, What::Accepts);
         Ok((Gate::new(&self.shared, self.node, cable, stream), peer))
     }
 }

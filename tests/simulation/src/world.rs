@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checks::Checks;
 use crate::sockets::Sockets;
+use crate::traffic::Traffic;
 
 /// The node that is the primary.
 pub const ALPHA: usize = 0;
@@ -243,6 +244,8 @@ pub struct World {
     pub lagging: bool,
     /// What happened, in the order of its happening.
     pub log: Vec<(Duration, String)>,
+    /// What went in and out meanwhile.
+    pub traffic: Vec<Traffic>,
     /// The invariants.
     pub checks: Checks,
 }
@@ -262,6 +265,7 @@ impl Default for Shared {
             rejecting: false,
             lagging: false,
             log: Vec::new(),
+            traffic: Vec::new(),
             checks: Checks::default(),
         })))
     }

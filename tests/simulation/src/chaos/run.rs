@@ -10,6 +10,7 @@ use failover_core::Rules;
 
 use super::act::{act, must_act};
 use super::plan::{Pace, Plan, Weather};
+use crate::traffic::Traffic;
 use crate::world::{ALPHA, BETA};
 use crate::{Chosen, Pair};
 
@@ -21,6 +22,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 pub struct Ended {
     /// Everything that both nodes said.
     pub told: String,
+    /// What went in and out at their sockets.
+    pub traffic: Vec<Traffic>,
     /// How much simulated time went by.
     pub lasted: Duration,
     /// How often plugins were started below an epoch that had been used.
@@ -67,9 +70,10 @@ pub fn live(plan: &Plan, rules: Option<Rules>) -> Ended {
     if plan.weather == Weather::Fair {
         pair.never_twice();
     }
-    let world = pair.shared.lock();
+    let mut world = pair.shared.lock();
     Ended {
         told: world.told(),
+        traffic: std::mem::take(&mut world.traffic),
         lasted: pair.now(),
         steps_back: world.checks.steps_back(),
         overlap: world.checks.overlap(pair.now()),

@@ -1,13 +1,14 @@
-//! I11 for the whole node: the same seed twice is the same life, byte for byte.
+//! I11 for the whole node: the same seed twice is the same life: what both nodes say, and when which socket reads and writes.
 
 use std::time::Duration;
 
 use simulation::chaos::draw_settings;
 use simulation::seeds::each;
+use simulation::twice::{Traces, twice};
 use simulation::{ALPHA, BETA, Dice, Pair};
 
-/// A life with something of everything; what both nodes said.
-fn life(seed: u64) -> String {
+/// A life with something of everything.
+fn life(seed: u64) -> Traces {
     let mut dice = Dice::new(seed);
     let mut pair = Pair::up(seed, draw_settings(&mut dice).0);
     for _ in 0..6 {
@@ -29,7 +30,7 @@ fn life(seed: u64) -> String {
         let span = Duration::from_millis(dice.within(10, 900));
         pair.run_for(span);
     }
-    pair.shared.lock().told()
+    pair.into()
 }
 
 /// FNV-1a, for people to compare.
@@ -40,14 +41,13 @@ fn digest(text: &str) -> u32 {
 #[test]
 fn the_same_seed_is_the_same_life() {
     each("determinism", 3, |seed| {
-        let (first, again) = (life(seed), life(seed));
-        if first != again {
-            let differs = first.lines().zip(again.lines()).find(|(a, b)| a != b);
-            println!("--- first\n{first}\n--- again\n{again}");
-            panic!("seed {seed}: two lives; the first difference: {differs:?}");
-        }
+        let life = twice(|| life(seed)).unwrap_or_else(|differs| panic!("seed {seed}: two lives\n{differs}"));
         // Another process must come to the same: `--nocapture` shows it.
-        println!("seed {seed}: {} lines, digest {:08x}", first.lines().count(), digest(&first));
-        assert!(first.lines().count() > 20, "a life in which nothing happens proves nothing:\n{first}");
+        println!("seed {seed}: {} lines, digest {:08x}", life.told.lines().count(), digest(&life.told));
+        assert!(
+            life.told.lines().count() > 20,
+            "a life in which nothing happens proves nothing:\n{}",
+            life.told
+        );
     });
 }
