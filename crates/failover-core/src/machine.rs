@@ -44,6 +44,7 @@ mod licence;
 mod mode;
 mod parts;
 mod paths;
+mod pause;
 mod peer;
 mod redundancy;
 mod shared;

@@ -51,13 +51,23 @@ impl Machine {
             Verdict::Hold(code, severity, sentence) => {
                 if self.said.held.as_ref() != Some(&sentence) {
                     self.said.held = Some(sentence.clone());
-                    self.say(code, severity, Saying::new(sentence.clone()));
+                    self.tell_held(now, code, severity, &sentence);
                 }
                 self.settle_down(now, sentence);
             }
             Verdict::Wait => {}
         }
         self.consider_return(now);
+    }
+
+    fn tell_held(&mut self, now: Now, code: EventCode, severity: Severity, sentence: &str) {
+        let told = self.said.held_told.take().filter(|(told, _)| told == sentence);
+        let mut pause = told.map(|(_, pause)| pause).unwrap_or_default();
+        if pause.quiet_until(now.boot).is_none() {
+            pause.said(now.boot);
+            self.say(code, severity, Saying::new(sentence));
+        }
+        self.said.held_told = Some((sentence.to_owned(), pause));
     }
 
     fn settle_down(&mut self, now: Now, sentence: String) {
@@ -266,9 +276,10 @@ impl Machine {
             return Verdict::Wait;
         }
         let name = self.peer_name();
-        if let Some(seen) = self.held_by_unproved() {
+        if self.held_by_unproved().is_some() {
+            // Not what it answers: a stranger could have that said anew with each dial.
             let sentence = format!(
-                "no takeover: something answers in place of {name} and has not proved that it belongs to this pair ({seen})"
+                "no takeover: something answers in place of {name} and has not proved that it belongs to this pair"
             );
             return Verdict::Hold(EventCode::TakeoverHeld, Severity::Error, sentence);
         }

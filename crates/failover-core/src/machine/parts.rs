@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::pause::Pause;
 use crate::{BootTime, Effect, Epoch, Handover, Licence, Mode, Procedure, RequestId, TombstonePromise};
 
 /// The duty while this node has it, from the order to start until every plugin is reaped.
@@ -237,6 +238,8 @@ pub(super) struct Said {
     pub(super) peer_unfit: Option<String>,
     /// The reason why a takeover that is due is held back.
     pub(super) held: Option<String>,
+    /// The reason that was told last, and how soon it may be told again: a stranger that comes and goes could repeat it.
+    pub(super) held_told: Option<(String, Pause)>,
     /// The reason why two active nodes cannot be healed.
     pub(super) clash: bool,
     /// The epoch whose release ended the last conflict: what its report repeats is no news.

@@ -13,19 +13,13 @@
 
 use core::time::Duration;
 
+use super::pause::Pause;
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
     BootTime, EventCode, Identity, InstanceId, LinkVerdict, OnUnproved, PathId, PathView, Role, SessionId,
     Severity, Via,
 };
-
-/// Between two events about one path, at first; doubled while it goes on.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// A path that has been as it was said to be for so much longer than it had to begins afresh.
-const CALM: Duration = Duration::from_secs(60);
 
 /// The open session of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,9 +47,7 @@ struct Path {
     round_trip: Option<Duration>,
     /// `path_lost` was said last, and not `path_back`.
     said_lost: bool,
-    /// No event about this path before this.
-    quiet_until: Option<BootTime>,
-    pause: Duration,
+    pause: Pause,
 }
 
 impl Path {
@@ -70,8 +62,7 @@ impl Path {
             heard: None,
             round_trip: None,
             said_lost: false,
-            quiet_until: None,
-            pause: FIRST_PAUSE,
+            pause: Pause::default(),
         }
     }
 }
@@ -305,8 +296,7 @@ impl Machine {
             let Some(from) = self.lost_from(path) else { continue };
             let in_session = path.open.as_ref().is_some_and(|open| open.sequence.is_some());
             let news = if path.said_lost { in_session && now.boot < from } else { from <= now.boot };
-            let quiet_until = path.quiet_until.filter(|until| now.boot < *until);
-            let look = match (news, quiet_until) {
+            let look = match (news, path.pause.quiet_until(now.boot)) {
                 (true, Some(until)) => Some(until),
                 (true, None) => {
                     let lost = !path.said_lost;
@@ -334,9 +324,7 @@ impl Machine {
         }
         let Some(path) = self.peer.paths.all.get_mut(id.index()) else { return };
         path.said_lost = lost;
-        let calm = path.quiet_until.is_none_or(|until| until + CALM <= now.boot);
-        path.pause = if calm { FIRST_PAUSE } else { (path.pause * 2).min(LONGEST_PAUSE) };
-        path.quiet_until = Some(now.boot + path.pause);
+        path.pause.said(now.boot);
     }
 
     fn path_name(&self, view: &PathView) -> String {

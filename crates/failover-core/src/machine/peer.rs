@@ -11,6 +11,7 @@
 use core::time::Duration;
 
 use super::paths::Paths;
+use super::pause::Pause;
 use super::words::Saying;
 use super::{Machine, Now};
 use crate::{
@@ -56,6 +57,8 @@ pub(super) struct Peer {
     promise: Option<TombstonePromise>,
     /// Proof that nothing runs on the peer: which, in words. A new session voids it.
     pub(super) dead: Option<String>,
+    /// Of what is said about something that answers and proves nothing.
+    unproved: Pause,
 }
 
 impl Peer {
@@ -77,6 +80,7 @@ impl Peer {
             refused: None,
             promise: None,
             dead: None,
+            unproved: Pause::default(),
         }
     }
 
@@ -345,7 +349,8 @@ impl Machine {
             LinkVerdict::Silent(_) | LinkVerdict::ProvedRefused(_) | LinkVerdict::Established => None,
         };
         let news = self.peer.turn(now.boot, verdict);
-        if let Some(seen) = unproved.filter(|_| news) {
+        if let Some(seen) = unproved.filter(|_| news && self.peer.unproved.quiet_until(now.boot).is_none()) {
+            self.peer.unproved.said(now.boot);
             let sentence = format!(
                 "something answers at the peer's address but has not proved that it belongs to this pair: {seen}"
             );
