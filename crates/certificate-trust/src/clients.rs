@@ -16,11 +16,13 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
 use service_kit::Clock;
+use tokio::time::timeout;
 
 use crate::bundle::{BundleReceiver, Der, TrustKeeper, Unknown};
 use crate::decision::{self, Purpose, Question, TrustMode, decide};
 use crate::refusal::Refusal;
 use crate::rejected::Kept;
+use crate::tls::OWN_FILES;
 use crate::{Accepted, TlsError};
 
 /// Judges the certificates of nodes that dial. Cheap to clone.
@@ -75,7 +77,9 @@ pub(crate) async fn refused(
     let certificate = decision::describe(der);
     let kept = if refusal.is_unknown() {
         let (code, reason) = (refusal.code().to_owned(), refusal.to_string());
-        keeper.keep(Unknown { der: der.to_vec(), code, reason, seen_unix: now_unix }).await
+        let unknown = Unknown { der: der.to_vec(), code, reason, seen_unix: now_unix };
+        let late = |_elapsed| Kept::Failed("the certificate folders do not answer".to_owned());
+        timeout(OWN_FILES, keeper.keep(unknown)).await.unwrap_or_else(late)
     } else {
         Kept::No
     };

@@ -8,6 +8,7 @@
 //! connection and leaves nothing behind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::pki_types::UnixTime;
@@ -16,6 +17,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use service_kit::Clock;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::ChannelBinding;
@@ -35,6 +37,10 @@ use crate::verifier::{RefusedCertificate, Verifier};
 const ALPN: &[u8] = b"h2";
 /// RFC 9266 §2: the label of `tls-exporter`; its context is empty.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// How long a handshake waits for this node's own certificate folders, or for the service that keeps them. A dial has 200 ms in
+/// all where timings are short, and a disk that stalls must not make a peer that answers look silent.
+pub(crate) const OWN_FILES: Duration = Duration::from_millis(50);
 
 /// The accepting end of a connection.
 pub type ServerTls<IO> = tokio_rustls::server::TlsStream<IO>;
@@ -182,7 +188,8 @@ impl Connector {
     /// The snapshot of one handshake.
     async fn bundle(&self) -> Result<Arc<Bundle>, TlsError> {
         if self.mode != TrustMode::All {
-            self.keeper.refresh().await;
+            // Own files are never on the path of a dial: late, it decides with what it has.
+            let _ = timeout(OWN_FILES, self.keeper.refresh()).await;
         }
         let bundle = Arc::clone(&self.bundles.borrow());
         match &bundle.unusable {
@@ -223,7 +230,7 @@ struct ClockTime(Clock);
 
 impl TimeProvider for ClockTime {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(core::time::Duration::from_secs(self.0.now().unix)))
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.now().unix)))
     }
 }
 

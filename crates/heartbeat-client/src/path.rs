@@ -44,13 +44,11 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(crate) struct Check {
     /// The fingerprint of its own certificate, as failures show it.
     own: String,
-    /// It has found itself.
-    over: bool,
 }
 
 impl Check {
     pub(crate) fn new(own: &Fingerprint) -> Self {
-        Self { own: own.to_string(), over: false }
+        Self { own: own.to_string() }
     }
 }
 
@@ -156,10 +154,15 @@ impl<N: Network> Running<N> {
                         self.failed(failure).await
                     }
                 },
-                Some(Ok(over)) = self.sessions.join_next() => {
-                    // A session that ended as soon as it began would end again: that is what the period is for.
-                    if self.end(&over) && over.lasted >= period {
-                        next_dial = Instant::now();
+                Some(ended) = self.sessions.join_next() => {
+                    match ended {
+                        // A session that ended as soon as it began would end again: that is what the period is for.
+                        Ok(over) if self.end(&over) && over.lasted >= period => next_dial = Instant::now(),
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::error!(%error, "a session broke off");
+                            self.look();
+                        }
                     }
                     Ok(())
                 }
@@ -173,15 +176,16 @@ impl<N: Network> Running<N> {
     /// A dial led to no session.
     async fn failed(&mut self, failure: Failure) -> Result<(), DriverGone> {
         let link = &self.client.dialler.link;
-        let Some(check) = &mut self.client.check else {
+        let Some(check) = &self.client.check else {
             if let Some(code) = failure.counted_as() {
                 link.count(code);
             }
             let path = self.client.dialler.path;
             return link.tell(Input::DialFinished { path, outcome: failure.outcome }).await;
         };
-        check.over = failure.own || failure.sentence().contains(&check.own);
-        if let Some(code) = failure.counted_as().filter(|_| !check.over) {
+        // The address leads home, as far as this answer goes: nothing to tell anybody, and to be asked again.
+        let is_own = failure.own || failure.sentence().contains(&check.own);
+        if let Some(code) = failure.counted_as().filter(|_| !is_own) {
             let seen = failure.sentence();
             link.reject(
                 code,
@@ -195,14 +199,17 @@ impl<N: Network> Running<N> {
 
     /// Whether there is no session, or one whose acknowledgements have stopped.
     fn is_peer_away(&self) -> bool {
-        if let (Some(check), None) = (&self.client.check, &self.current) {
-            return !check.over && !self.client.dialler.link.has_session();
+        if self.client.check.is_some() && self.current.is_none() {
+            return !self.client.dialler.link.has_session();
         }
         self.nobody_answers()
     }
 
     fn nobody_answers(&self) -> bool {
-        self.current.as_ref().is_none_or(|current| *current.quiet.borrow())
+        // A session whose task has broken off says nothing any more.
+        self.current
+            .as_ref()
+            .is_none_or(|current| *current.quiet.borrow() || current.quiet.has_changed().is_err())
     }
 
     /// Whether the keys have changed since the session was proved, and another one than its own is to be used first. A dial finds out

@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use onduty_api::MAX_LINK_MESSAGE;
 use onduty_api::wire::heartbeat::v1 as wire;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -92,17 +92,14 @@ where
 {
     let Stranger { peer, shown, place, deadline, proved, exceeded } = stranger;
     let evicted = place.evicted().clone();
+    // Given up when it is no stranger any more, or has gone: also while it is shown out.
+    let mut place = Some(place);
     let over = CancellationToken::new();
     let gone = CancellationToken::new();
     // However this task ends, the session on the connection ends with it.
     let _gone_at_the_end = gone.clone().drop_guard();
     let call = Call { peer, binding, shown, proved: proved.clone(), over: over.clone(), gone };
-    let service = One {
-        shared: Arc::clone(shared),
-        call,
-        taken: AtomicBool::new(false),
-        place: Mutex::new(Some(place)),
-    };
+    let service = One { shared: Arc::clone(shared), call, taken: AtomicBool::new(false) };
     let service = HeartbeatServiceServer::new(service)
         .max_decoding_message_size(MAX_LINK_MESSAGE)
         .max_encoding_message_size(MAX_LINK_MESSAGE);
@@ -125,7 +122,7 @@ where
             () = evicted.cancelled(), if !proved.is_cancelled() => return evict(shared, peer),
             () = tokio::time::sleep_until(deadline), if !proved.is_cancelled() => return time_out(shared, peer),
             // Turns the three branches above off.
-            () = proved.cancelled(), if !proved.is_cancelled() => {}
+            () = proved.cancelled(), if place.is_some() => place = None,
         }
     }
     // The call may have seen the end of its connection first.
@@ -133,8 +130,12 @@ where
         return too_much(shared, peer);
     }
     http.as_mut().graceful_shutdown();
-    // A peer that does not read its goodbye has had its time.
-    let _ = tokio::time::timeout(GOODBYE, http).await;
+    // A peer that does not read its goodbye has had its time, and a stranger gives way to the next meanwhile.
+    tokio::select! {
+        biased;
+        () = evicted.cancelled(), if place.is_some() => {}
+        _ended = tokio::time::timeout(GOODBYE, http) => {}
+    }
 }
 
 /// HTTP/2 with limits for strangers.
@@ -156,7 +157,6 @@ struct One {
     shared: Arc<Shared>,
     call: Call,
     taken: AtomicBool,
-    place: Mutex<Option<Place>>,
 }
 
 #[tonic::async_trait]
@@ -171,9 +171,7 @@ impl HeartbeatService for One {
             return Err(Status::failed_precondition("one connection carries one session"));
         }
         let (outbox, frames) = mpsc::channel(OUTBOX);
-        let place = self.place.lock().await.take();
-        let run =
-            session::run(Arc::clone(&self.shared), self.call.clone(), place, request.into_inner(), outbox);
+        let run = session::run(Arc::clone(&self.shared), self.call.clone(), request.into_inner(), outbox);
         self.shared.tasks.spawn(run);
         Ok(Response::new(ReceiverStream::new(frames)))
     }

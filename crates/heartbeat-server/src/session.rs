@@ -25,7 +25,6 @@ use tonic::{Status, Streaming};
 
 use crate::handshake::{self, Failure, Proved, ProvedKey};
 use crate::service::Shared;
-use crate::waiting::Place;
 
 /// Frames that wait for HTTP/2: the two of the handshake. When full a beat stays due and is made later.
 pub(crate) const OUTBOX: usize = 2;
@@ -58,13 +57,7 @@ type Inbox = Streaming<SessionRequest>;
 type Outbox = mpsc::Sender<Result<SessionResponse, Status>>;
 
 /// Runs one call to its end.
-pub(crate) async fn run(
-    shared: Arc<Shared>,
-    call: Call,
-    place: Option<Place>,
-    mut inbox: Inbox,
-    outbox: Outbox,
-) {
+pub(crate) async fn run(shared: Arc<Shared>, call: Call, mut inbox: Inbox, outbox: Outbox) {
     let _over_at_the_end = call.over.clone().drop_guard();
     let from = call.peer.ip();
     let authenticated = tokio::select! {
@@ -75,7 +68,6 @@ pub(crate) async fn run(
     match authenticated {
         Ok(proved) => {
             call.proved.cancel();
-            drop(place);
             shared.waiting.proved(proved.hello.path, from);
             serve(&shared, &call, proved, &mut inbox, &outbox).await;
         }
@@ -91,7 +83,6 @@ pub(crate) async fn run(
                 () = call.gone.cancelled() => {}
                 () = answered => {}
             }
-            drop(place);
         }
     }
 }
