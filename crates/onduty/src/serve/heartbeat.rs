@@ -32,6 +32,8 @@ use crate::up::{self, Ended, Prepared, link, pieces};
 
 /// Between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often a person is told what is waited for.
+const REMIND: Duration = Duration::from_secs(30);
 /// How much longer than a tombstone may be shown the port is waited for.
 const MARGIN: Duration = Duration::from_secs(2);
 
@@ -65,11 +67,25 @@ async fn serve(prepared: Prepared) -> Result<Ended, Failure> {
 async fn end_leftovers(prepared: &Prepared, journal: &JournalHandle) -> Result<(), Failure> {
     let run_dir = prepared.data_dir.run();
     let lender = run_dir.join(apart::LISTENER_SOCKET);
+    let mut remind = Instant::now() + REMIND;
     loop {
-        if let Some(_held) =
+        if let Some(held) =
             prepared.data_dir.idle(SUPERVISOR).filter(|_held| sight(&run_dir) != Sight::Elsewhere)
         {
-            return pieces::clear_leftovers(&run_dir, journal);
+            let journal = journal.clone();
+            // It may take seconds, and a stop is heard meanwhile.
+            let clearing = tokio::task::spawn_blocking(move || {
+                let _held = held;
+                pieces::clear_leftovers(&run_dir, &journal)
+            });
+            return clearing.await.map_err(|error| Failure::failed(with_causes(&error)))?;
+        }
+        if Instant::now() >= remind {
+            remind = Instant::now() + REMIND;
+            tracing::warn!(
+                "waiting for the plugin supervisor: plugins of an earlier run may live, and it alone can say that they do not. Is \
+                 `onduty serve plugin-supervisor` running, with this data directory, and not stopped?"
+            );
         }
         // One that stands still says nothing, although its socket takes connections.
         if descriptor::release(&lender).await.is_ok_and(|free| free) {

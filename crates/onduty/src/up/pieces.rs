@@ -90,7 +90,7 @@ pub(crate) fn supervisor(
 
 /// How long a tombstone is shown: as long as the peer would otherwise have to wait.
 pub(crate) fn tombstone_for(settings: &NodeSettings) -> Duration {
-    settings.takeover_after().max(settings.redundancy.primary.timeout)
+    settings.longest_silence()
 }
 
 /// The operators' services, on the operators' own socket or on one behind a forwarder.

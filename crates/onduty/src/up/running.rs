@@ -24,6 +24,11 @@ use crate::up::{Ended, Prepared, link, mode, parts, pieces};
 /// `config check` prints.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How long the driver has to end by itself when another service has.
+const LAST_WORD: Duration = Duration::from_millis(200);
+/// How long the journal may take to write its last entries: longer than it waits itself.
+const JOURNAL: Duration = Duration::from_secs(3);
+
 /// What the services around the driver are made of, in the order of their making.
 pub(crate) struct Services {
     /// Where driver and `plugins` run.
@@ -70,9 +75,13 @@ pub(crate) async fn attend(
     if let End::Driver(RunEnd::ChangeMode(mode)) = &end {
         keep(*mode, prepared, &journal).await;
     }
-    let outcome = told(end, &signals, &journal);
+    let outcome = told(end, &journal);
     close(journal_thread).await;
-    outcome
+    match outcome {
+        // Whoever asked for a stop meanwhile would not be heard by the next run.
+        Ok(Ended::StartAnew) if signals.stop.is_cancelled() => Ok(Ended::Stopped),
+        outcome => outcome,
+    }
 }
 
 /// Ends what an earlier run has left, opens the port, starts the guard, and makes every service.
@@ -165,8 +174,14 @@ async fn serve(services: Services, signals: &StopSignals) -> End {
     };
     ready();
     let end = tokio::select! {
+        biased;
         ended = &mut driver => driver_end(ended),
-        Some(ended) = others.join_next() => End::Broken(broken(ended)),
+        // A service whose driver ends just now ends with it: then that is the end that counts.
+        Some(ended) = others.join_next() => match timeout(LAST_WORD, &mut driver).await {
+            Ok(ended) => driver_end(ended),
+            Err(_elapsed) => End::Broken(broken(ended)),
+        },
+        () = signals.now.cancelled() => End::Broken("Ctrl-C was pressed three times".to_owned()),
     };
     if !matches!(end, End::Driver(RunEnd::ChangeMode(_))) {
         sd(&[sd_notify::NotifyState::Stopping]);
@@ -200,17 +215,13 @@ fn broken(ended: Result<(&'static str, Result<(), String>), JoinError>) -> Strin
     }
 }
 
-fn told(end: End, signals: &StopSignals, journal: &JournalHandle) -> Result<Ended, Failure> {
+fn told(end: End, journal: &JournalHandle) -> Result<Ended, Failure> {
     let why = match end {
         End::Driver(RunEnd::Finished) => {
             tracing::info!("stopped");
             return Ok(Ended::Stopped);
         }
-        End::Driver(RunEnd::ChangeMode(_)) => {
-            // Whoever asked for a stop meanwhile would not be heard by the next run.
-            let stopped = signals.stop.is_cancelled();
-            return Ok(if stopped { Ended::Stopped } else { Ended::StartAnew });
-        }
+        End::Driver(RunEnd::ChangeMode(_)) => return Ok(Ended::StartAnew),
         End::Driver(RunEnd::StopTimedOut) => {
             "the stop took longer than it may; what still ran was killed".to_owned()
         }
@@ -238,7 +249,7 @@ async fn keep(mode: Mode, prepared: &Prepared, journal: &JournalHandle) {
     journal.record(Event::plain(EventCode::ModeChanged, severity, sentence));
 }
 
-/// The second Ctrl-C: no hand-over any more. The third: now.
+/// The second Ctrl-C: no hand-over any more. (The third ends the services themselves.)
 async fn hurry(signals: StopSignals, operators: OperatorHandle) {
     signals.hurry.cancelled().await;
     let _ = operators.ask(Input::StopRequested { handover: false }).await;
@@ -246,8 +257,8 @@ async fn hurry(signals: StopSignals, operators: OperatorHandle) {
 
 /// The last entries are written, for a bounded time.
 async fn close(journal: JournalThread) {
-    let written = tokio::task::spawn_blocking(move || journal.close()).await;
-    if !written.unwrap_or(false) {
+    let written = timeout(JOURNAL, tokio::task::spawn_blocking(move || journal.close())).await;
+    if !matches!(written, Ok(Ok(true))) {
         tracing::warn!("the journal's last entries could not be written in time");
     }
 }

@@ -222,15 +222,15 @@ fn refused(settings: &NodeSettings, silence: Duration) -> Fault {
     }
 }
 
-/// What may hang at the end of a process, all of it together: the driver's margin and its last writes, the link, the
-/// supervisor, the journal, and the threads that are left.
-const LAST_STEPS: Duration = Duration::from_secs(6);
+/// What may hang at the end of a process, all of it together: the driver's margin (0.5 s) and its last writes (1 s), the link
+/// (1 s), the supervisor (1 s), the journal (3 s), and the threads and the log that are left (1.3 s).
+const LAST_STEPS: Duration = Duration::from_secs(8);
 
 /// Stopping, and where the duty is handed over also the peer's start, which this node waits for; plus the last steps.
 fn stop_budget(settings: &NodeSettings, paired: bool) -> (u64, String) {
     let stop = settings.stop_limit();
     let hands_over = paired && settings.redundancy.handover_on_stop;
-    let handover = settings.takeover_after() * 2 + settings.start_limit();
+    let handover = settings.longest_silence() * 2 + settings.start_limit();
     let total = stop + if hands_over { handover } else { Duration::ZERO } + LAST_STEPS;
     let seconds = total.as_secs() + u64::from(total.subsec_nanos() > 0);
     let stop = show_duration(stop);

@@ -338,6 +338,12 @@ impl NodeSettings {
         self.redundancy.secondary.takeover_after.unwrap_or(self.redundancy.primary.timeout)
     }
 
+    /// The longest silence after which either node acts, as far as this node's own settings tell.
+    #[must_use]
+    pub fn longest_silence(&self) -> Duration {
+        self.takeover_after().max(self.redundancy.primary.timeout)
+    }
+
     /// The total deadline of one dial: name, TCP, TLS and proof together.
     #[must_use]
     pub fn dial_deadline(&self) -> Duration {

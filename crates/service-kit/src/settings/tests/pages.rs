@@ -77,12 +77,12 @@ fn the_forecast_of_the_standard_profile() {
       secondary lost while it is active       detection ≤ 3s      takeover ≤ 3s 50ms   overlap none
           The primary takes over after its own timeout of 3s, counted from its last acknowledgement that a later heartbeat (every 1s) echoed.
     plugins are ready at most 4s after they were started
-    stop budget: 22 s. The plugins stop within 5s 100ms, the other node has 10s to take the duty and start its own, and 6s are for what may hang at the end.
+    stop budget: 24 s. The plugins stop within 5s 100ms, the other node has 10s to take the duty and start its own, and 8s are for what may hang at the end.
     ");
     let json = serde_json::to_value(&forecast).unwrap();
     assert_eq!(json["faults"][1]["detection_ms"], 3000);
     assert_eq!(json["faults"][5]["overlap_ms"], serde_json::Value::Null);
-    assert_eq!(json["stop_budget_s"], 22);
+    assert_eq!(json["stop_budget_s"], 24);
     assert_eq!(json["guard_deadline_ms"], 1705);
 }
 
@@ -92,7 +92,7 @@ fn the_forecast_without_redundancy_is_the_stop_budget() {
     insta::assert_snapshot!(forecast(&loaded(file).settings).to_string(), @r"
     mode deactivated: the plugins run here, nobody takes over
     plugins are ready at most 30s after they were started
-    stop budget: 17 s. The plugins stop within 10s 100ms, and 6s are for what may hang at the end.
+    stop budget: 19 s. The plugins stop within 10s 100ms, and 8s are for what may hang at the end.
     ");
 }
 
