@@ -6,9 +6,10 @@ use std::process::Command;
 
 use test_support::{Node, Pair, boot_ns, timed, until};
 
+use crate::page::{commands, step};
 use crate::{PATIENCE, has_event, options, undisturbed};
 
-const PAGE: &str = include_str!("../../docs/operations/certificates.md");
+pub(crate) const PAGE: &str = include_str!("../../docs/operations/certificates.md");
 
 /// A pair whose secondary accepts only what is in its store, and does not know its primary yet.
 fn strangers() -> Pair {
@@ -18,34 +19,6 @@ fn strangers() -> Pair {
     pair.primary.start();
     pair.secondary.start();
     pair
-}
-
-/// The commands of a section, each with its node, in the order of the page.
-pub(crate) fn commands(section: &str) -> Vec<(&'static str, &'static str)> {
-    let text = PAGE.split("\n## ").find(|part| part.starts_with(section)).expect("the section");
-    let blocks = text.split("```sh\n# on ").skip(1);
-    let block = blocks.map(|block| block.split("\n```").next().unwrap_or_default().split_once('\n'));
-    block.map(|block| block.expect("a node and its command")).collect()
-}
-
-/// Runs the next command of the page, which must be this one, with these words in the place of the page's.
-#[track_caller]
-pub(crate) fn step(
-    pair: &Pair,
-    steps: &mut impl Iterator<Item = (&'static str, &'static str)>,
-    wanted: &str,
-    instead: &[(&str, &str)],
-) -> String {
-    let (on, command) = steps.next().expect("another command in this section");
-    assert_eq!(command, format!("onduty {wanted}"));
-    let node = if on == "line1-a" { &pair.primary } else { &pair.secondary };
-    let words: Vec<&str> = wanted
-        .split(' ')
-        .map(|word| instead.iter().find(|(from, _)| *from == word).map_or(word, |(_, to)| *to))
-        .collect();
-    let answer = node.ask(&words);
-    assert_eq!(answer.code, Some(0), "{on}: {words:?}: {answer:?}");
-    answer.stdout
 }
 
 #[track_caller]
@@ -72,7 +45,7 @@ fn the_page_from_the_first_pairing_to_a_compromised_certificate() {
     let folder = pair.folder().to_owned();
     let path = |name: &str| folder.join(name).display().to_string();
 
-    let mut steps = commands("First pairing").into_iter();
+    let mut steps = commands(PAGE, "First pairing").into_iter();
     for node in [&pair.primary, &pair.secondary] {
         until("an answer", PATIENCE, || node.status());
     }
@@ -87,7 +60,7 @@ fn the_page_from_the_first_pairing_to_a_compromised_certificate() {
     pair.redundant();
     assert_eq!(steps.next(), None);
 
-    let mut steps = commands("Renewal").into_iter();
+    let mut steps = commands(PAGE, "Renewal").into_iter();
     let begun = boot_ns();
     let (next, next_pem) = (path("next.pem"), ("next.pem", path("next.pem")));
     let instead = [(next_pem.0, next_pem.1.as_str())];
@@ -107,7 +80,7 @@ fn the_page_from_the_first_pairing_to_a_compromised_certificate() {
     assert!(has_event(&pair.primary, "trust_notice"));
     dials_anew(&mut pair);
 
-    let mut steps = commands("A certificate of the plant's authority").into_iter();
+    let mut steps = commands(PAGE, "A certificate of the plant's authority").into_iter();
     let begun = boot_ns();
     let files = ["line1-a.csr", "line1-a.pem", "plant-ca.pem"].map(|name| (name, path(name)));
     let instead: Vec<(&str, &str)> = files.iter().map(|(from, to)| (*from, to.as_str())).collect();
@@ -126,7 +99,7 @@ fn the_page_from_the_first_pairing_to_a_compromised_certificate() {
     let answer = pair.primary.ask(&["certs", "renew"]);
     assert!(answer.code == Some(5) && answer.stderr.contains("was signed by `CN=Plant CA`"), "{answer:?}");
 
-    let mut steps = commands("A compromised certificate").into_iter();
+    let mut steps = commands(PAGE, "A compromised certificate").into_iter();
     let _imported = pair.secondary.ask(&["certs", "import", &path("line1-a.pem")]);
     let _refused = step(&pair, &mut steps, "certs reject OLD", &[("OLD", &third)]);
     assert_eq!(steps.next(), None);

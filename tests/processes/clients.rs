@@ -2,7 +2,8 @@
 
 use test_support::{Pair, beside_others, boot_ns, until};
 
-use crate::certificates::{commands, shown, step};
+use crate::certificates::{PAGE, shown};
+use crate::page::{commands, step};
 use crate::{PATIENCE, options, runs_again, tells, undisturbed};
 
 fn asking() -> Pair {
@@ -36,7 +37,7 @@ fn a_secondary_shows_its_certificate_and_is_let_in_once_an_operator_trusts_it() 
     let tried = pair.secondary.ask(&["test"]);
     assert!(tried.code == Some(6) && tried.stdout.contains("[client_certificate]"), "{tried:?}");
 
-    let mut steps = commands("The secondary's certificate, too").into_iter();
+    let mut steps = commands(PAGE, "The secondary's certificate, too").into_iter();
     let own = shown(&pair.secondary);
     let listed = step(&pair, &mut steps, "certs list --store rejected", &[]);
     assert!(listed.contains(&own[..23]), "{listed}");

@@ -5,6 +5,7 @@
 //!   crash.rs      kill -9, freeze: of the manager, of everything, of either node
 //!   certificates.rs  from the first pairing to a compromised certificate, as documented
 //!   clients.rs    a primary that asks for the secondary's certificate
+//!   keys.rs       the key exchanged under a running pair, as documented, in every order, and cut off in the middle
 //!   commands.rs   what a person asks and tells a pair with the commands there are
 //!   planned.rs    hand-back, SIGTERM, switchover, maintenance
 //!   modes.rs      the swap of the roles as documented, deactivation, kills on the way
@@ -18,6 +19,7 @@
 //!   socket.rs     a tool on the operators' socket that says garbage, forgets connections and never reads
 //!   storage.rs    disks that are full, read-only or slow, and files that are damaged
 //!   leaks.rs      whether the key is anywhere it should not be
+//!   page.rs       follows a page of the documentation
 //!   attacker.rs   what these attack with: a client that does what it likes, wires to cut, a relay
 //!   frames.rs     the same in single frames of HTTP/2
 //! ```
@@ -34,9 +36,11 @@ mod crash;
 mod flood;
 mod frames;
 mod hostile;
+mod keys;
 mod leaks;
 mod modes;
 mod operators;
+mod page;
 mod planned;
 mod refused;
 mod settings;

@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. What each command does is in the module of its name.
 
 mod certs;
+mod key;
 mod mode;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 pub(crate) use certs::{
     CertsArgs, CertsCommand, CertsStore, KeptCommand, PurposeName, TrustName, VerifyArgs,
 };
+pub(crate) use key::{KeyCommand, RotateCommand};
 pub(crate) use mode::{ModeArgs, ModeName};
 
 /// Shown at the end of `onduty --help`; a test holds the codes to those of `service_kit::exit`.
@@ -63,7 +65,7 @@ pub(crate) enum Command {
     /// Look at plugins
     #[command(subcommand)]
     Plugins(PluginsCommand),
-    /// Make the key of a pair
+    /// Make the key of a pair, look after it, exchange it
     #[command(subcommand)]
     Key(KeyCommand),
     /// Look after certificates: what this node shows, whom it trusts, what strangers have shown
@@ -203,20 +205,6 @@ pub(crate) struct EventsArgs {
 pub(crate) enum PluginsCommand {
     /// List them with their state
     List(DataArgs),
-}
-
-/// `key`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Make a new key; both nodes of a pair need the same one
-    Generate {
-        /// Write it to this file (mode 0600), which must not exist yet
-        #[arg(long, value_name = "FILE", required_unless_present = "print")]
-        out: Option<PathBuf>,
-        /// Print it
-        #[arg(long)]
-        print: bool,
-    },
 }
 
 /// `config`.

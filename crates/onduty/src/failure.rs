@@ -56,6 +56,11 @@ impl Failure {
         Self::new(Exit::Unreachable, message).coded(Code::NoNode)
     }
 
+    /// Whether no node answers.
+    pub(crate) fn is_no_node(&self) -> bool {
+        self.exit == Exit::Unreachable
+    }
+
     /// The same, with what it is about in front.
     pub(crate) fn about(self, what: &str) -> Self {
         let message = format!("{what}: {}", self.message);

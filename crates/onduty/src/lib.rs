@@ -67,6 +67,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Canary(args) => run::canary::run(&args),
         Command::Completions { shell } => run::completions::run(shell),
         Command::Key(KeyCommand::Generate { out, print }) => run::key::generate(out.as_deref(), print),
+        Command::Key(KeyCommand::Show(args)) => ask(run::key::show(&args)),
+        Command::Key(KeyCommand::Rotate(command)) => ask(run::key::rotate::run(&command)),
         Command::Certs(CertsCommand::Verify(args)) => run::certs::verify::run(&args),
         Command::Certs(CertsCommand::Kept(command)) => ask(run::certs::run(&command)),
         Command::Config(ConfigCommand::Check(args)) => run::config::check(&args),

@@ -343,3 +343,57 @@ fn a_data_directory_in_which_no_socket_fits_is_refused_before_anything_runs() {
     assert_eq!(code(&output), 3, "{output:?}");
     assert!(said.contains("`node.data_dir`") && said.contains("at most 95 bytes"), "{said}");
 }
+
+/// The steps of a rotation on the files of a node that does not run; what drops a key is refused there unless forced.
+#[test]
+fn a_key_is_exchanged_in_the_files_of_a_node_that_does_not_run() {
+    let (folder, file) = settings(free_port(), "");
+    let (own, next) = (folder.path().join("pair.key"), folder.path().join("pair.key.next"));
+    let rotate = |step: &[&str]| onduty(&[&["key", "rotate"], step, &["--config", &file]].concat());
+    let old = fs::read_to_string(&own).unwrap();
+
+    let given = printed(&onduty(&["key", "generate", "--print"]));
+    let carried = folder.path().join("carried.key");
+    fs::write(&carried, &given).unwrap();
+    fs::set_permissions(&carried, fs::Permissions::from_mode(0o644)).unwrap();
+    let open = rotate(&["prepare", "--from", carried.to_str().unwrap()]);
+    assert_eq!(code(&open), 3, "{open:?}");
+    assert!(complaint(&open).contains("the given key in") && complaint(&open).ends_with("[key_unusable]\n"));
+    assert!(!next.exists() && !complaint(&open).contains(given.trim()));
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onduty"));
+    let _ = command.args(["key", "rotate", "prepare", "--from", "-", "--config", &file]);
+    let mut piped =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut piped.stdin.take().unwrap(), given.as_bytes()).unwrap();
+    let taken = piped.wait_with_output().unwrap();
+    assert_eq!(code(&taken), 0, "{taken:?}");
+    assert!(printed(&taken).contains("this node does not run"), "{taken:?}");
+    assert_eq!(fs::read_to_string(&next).unwrap(), given);
+    assert_eq!(fs::metadata(&next).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(code(&onduty(&["config", "check", "--config", &file])), 0, "both keys can be used");
+
+    assert_eq!(code(&rotate(&["use"])), 0);
+    let refused = rotate(&["finish"]);
+    assert_eq!(code(&refused), 5, "{refused:?}");
+    assert!(complaint(&refused).ends_with("[key_in_use]\n"), "{refused:?}");
+    assert_eq!(code(&rotate(&["abort", "--force"])), 0);
+    assert_eq!(fs::read_to_string(&own).unwrap(), old);
+
+    let (left, text) = (fs::read_dir(folder.path()).unwrap().count(), fs::read_to_string(&file).unwrap());
+    assert_eq!(left, 3, "the key, the settings, and what was carried here");
+    fs::write(&file, text.replace("key_file", "previous_key_file = \"/k\"\nkey_file")).unwrap();
+    let by_hand = rotate(&["prepare"]);
+    assert_eq!(code(&by_hand), 5, "{by_hand:?}");
+    assert!(complaint(&by_hand).contains("`redundancy.previous_key_file` is set"), "{by_hand:?}");
+    fs::write(
+        &file,
+        text.replace(&format!("key_file = \"{}\"", own.display()), &format!("key = \"{}\"", old.trim())),
+    )
+    .unwrap();
+    let in_settings = rotate(&["prepare"]);
+    assert_eq!(code(&in_settings), 5, "{in_settings:?}");
+    assert!(complaint(&in_settings).ends_with("[key_step_refused]\n"), "{in_settings:?}");
+    let nowhere = folder.path().join("none.sock");
+    assert_eq!(code(&onduty(&["key", "rotate", "use", "--socket", nowhere.to_str().unwrap()])), 4);
+}

@@ -58,6 +58,10 @@ codes! {
     NotReady => "not_ready",
     /// A key file is not overwritten.
     KeyFileExists => "key_file_exists",
+    /// A key is not dropped while the pair may need it.
+    KeyInUse => "key_in_use",
+    /// It is not the time for this step of a rotation.
+    KeyStepRefused => "key_step_refused",
     /// The node's port is taken or cannot be opened.
     PortUnusable => "port_unusable",
     /// The data directory cannot be used.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use onduty_api::wire::events::v1::Event;
 use onduty_api::wire::failover::v1::{
-    LinkVerdict, NodeStatus, PathStatus, PeerStatus, PluginStatus, RedundancyWord, Warning,
+    KeySlot, LinkVerdict, NodeStatus, PairKey, PathStatus, PeerStatus, PluginStatus, RedundancyWord, Warning,
 };
 use onduty_api::wire::types::v1::{
     Containment, Fitness, Maintenance, Mode, NodeIdentity, NodeReport, NodeState, Role, Severity,
@@ -270,6 +270,24 @@ fn path(path: &PathStatus) -> Value {
     })
 }
 
+/// A key by its fingerprint.
+pub(crate) fn pair_key(key: &PairKey) -> Value {
+    let slot = match key.slot() {
+        KeySlot::Unspecified => "unknown",
+        KeySlot::Current => "current",
+        KeySlot::Previous => "previous",
+        KeySlot::Next => "next",
+    };
+    json!({
+        "slot": slot,
+        "fingerprint": key.fingerprint,
+        "file": (!key.file.is_empty()).then_some(&key.file),
+        "in_use": key.in_use,
+        "since": key.since.as_ref().and_then(rfc3339),
+        "droppable": key.droppable,
+    })
+}
+
 fn warning(warning: &Warning) -> Value {
     json!({ "code": warning.code, "severity": severity(warning.severity()), "sentence": warning.sentence })
 }
@@ -289,5 +307,6 @@ pub(crate) fn status(status: &NodeStatus) -> Value {
         "flap_latched": status.flap_latched,
         "plugins": status.plugins.iter().map(plugin).collect::<Vec<_>>(),
         "rejected": status.rejected,
+        "keys": status.keys.iter().map(pair_key).collect::<Vec<_>>(),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use onduty_api::wire::failover::v1::{LinkVerdict, NodeStatus, PathStatus, PeerStatus, RedundancyWord};
 use onduty_api::wire::types::v1::{Mode, NodeReport, Severity};
 
-use crate::commands::{plugins, render};
+use crate::commands::{key, plugins, render};
 use crate::output::{Colour, coded, paint, span};
 
 /// The whole picture.
@@ -17,6 +17,7 @@ pub(crate) fn status(status: &NodeStatus) -> String {
     lines.push(row("", &paint(Colour::Grey, &status.state_reason)));
     if node.mode() != Mode::Deactivated {
         peer(&mut lines, status, &status.peer.clone().unwrap_or_default());
+        lines.extend(key::text::rows(&status.keys).iter().map(|(name, text)| row(name, text)));
         lines.push(row("timing", &timing(&node)));
     }
     let maintenance = node.maintenance.clone().unwrap_or_default();

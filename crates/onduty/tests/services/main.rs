@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   faults.rs   kill -9 and SIGSTOP of each service, and its return
+//!   keys.rs     the key of the pair exchanged
 //!   orders.rs   every order of starting
 //!   stop.rs     SIGTERM of each service and of nodes, against the stop budget that `config check` prints
 //!   stories.rs  what `up` promises, with the services apart
@@ -13,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the measured times are worth reading")]
 
 mod faults;
+mod keys;
 mod orders;
 mod stop;
 mod stories;

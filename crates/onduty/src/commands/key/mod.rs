@@ -1,4 +1,7 @@
-//! `onduty key generate`: the key that both nodes of a pair share.
+//! `onduty key …`: the key that both nodes of a pair share. It is made and shown here; how it is exchanged is in `rotate`.
+
+pub(crate) mod rotate;
+pub(crate) mod text;
 
 use std::io;
 use std::path::Path;
@@ -6,6 +9,8 @@ use std::path::Path;
 use certificate_trust::{PairKey, write_key_file};
 use service_kit::codes::Code;
 
+use crate::cli::DataArgs;
+use crate::commands::{render, status};
 use crate::failure::Failure;
 use crate::output;
 
@@ -33,6 +38,28 @@ pub(crate) fn generate(out: Option<&Path>, print: bool) -> Result<(), Failure> {
     }
     if print {
         output::line(key.as_str());
+    }
+    Ok(())
+}
+
+/// Shows the keys of a node that runs, by their fingerprints.
+pub(crate) async fn show(args: &DataArgs) -> Result<(), Failure> {
+    let keys = status::get(&args.node).await?.keys;
+    let next_step = text::next_step(&keys);
+    if args.json {
+        let keys: Vec<_> = keys.iter().map(render::pair_key).collect();
+        output::json(&serde_json::json!({ "keys": keys, "next_step": next_step }));
+        return Ok(());
+    }
+    if keys.is_empty() {
+        output::line("this node has no key");
+    }
+    for ((name, row), key) in text::rows(&keys).iter().zip(&keys) {
+        let place = if key.file.is_empty() { "the settings" } else { &key.file };
+        output::line(format!("{name:<13}{row}, in {place}"));
+    }
+    if let Some(next) = next_step {
+        output::line(next);
     }
     Ok(())
 }
