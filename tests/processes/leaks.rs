@@ -1,13 +1,16 @@
-//! The key is in its file and nowhere else: not in data directories, journals, logs, process lists or environments,
-//! neither as it is written nor as bytes nor in the usual encodings, after everything that could make somebody print it.
+//! The keys of the pair, also while one is exchanged for another, are in their files and nowhere else: not in data directories,
+//! journals, logs, process lists, environments or what a core file would have in it, neither as it is written nor as bytes
+//! nor in the usual encodings, after everything that could make somebody print it.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use test_support::{Node, Pair, Pid, Signal, beside_others, until};
 
 use crate::attacker::{Call, Ends, key_of, local, runtime, stranger};
+use crate::keys::{apart, beside, fingerprint_of, key_file};
 use crate::{PATIENCE, options, runs_again};
 
 /// The 32 bytes behind `odk1_`.
@@ -66,23 +69,52 @@ fn forms(key: &str) -> Vec<Vec<u8>> {
 }
 
 fn has(content: &[u8], forms: &[Vec<u8>]) -> bool {
-    forms.iter().any(|form| content.windows(form.len()).any(|part| part == form))
+    forms.iter().any(|form| {
+        let ends = content.len().saturating_sub(form.len() - 1);
+        let begins = content[..ends].iter().enumerate().filter(|(_, byte)| **byte == form[0]);
+        begins.map(|(at, _)| &content[at..at + form.len()]).any(|part| part == form)
+    })
 }
 
-/// Searches every file below a folder; gives how many were looked at.
-fn search(folder: &Path, key_file: &Path, forms: &[Vec<u8>]) -> usize {
+/// Searches every file below a folder but those with keys; gives how many were looked at.
+fn search(folder: &Path, but: &[PathBuf], forms: &[Vec<u8>]) -> usize {
     let mut files = 0;
     for entry in fs::read_dir(folder).expect("a folder of the pair").flatten() {
         let (path, kind) = (entry.path(), entry.file_type().expect("its kind"));
         if kind.is_dir() {
-            files += search(&path, key_file, forms);
-        } else if kind.is_file() && path != key_file && path.extension().is_none_or(|end| end != "canary") {
+            files += search(&path, but, forms);
+        } else if kind.is_file() && !but.contains(&path) && path.extension().is_none_or(|end| end != "canary")
+        {
             let content = fs::read(&path).unwrap_or_default();
             assert!(!has(&content, forms), "the key is in {}", path.display());
             files += 1;
         }
     }
     files
+}
+
+/// Searches what a core file of the node's processes would have in it: everything they have written to. Gives whether a key's fingerprint is
+/// there, which was told to people: so the search finds things.
+fn search_memory(node: &Node, fingerprint: &str, forms: &[Vec<u8>]) -> bool {
+    let (mut known, fingerprint) = (false, fingerprint.as_bytes().to_vec());
+    for pid in node.onduty_processes() {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("the memory of one's own process");
+        for line in
+            maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|may| may.starts_with("rw")))
+        {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+            let number = |text| u64::from_str_radix(text, 16).expect("an address");
+            let (from, to) = (number(range.0), number(range.1));
+            let mut content = vec![0; usize::try_from(to - from).expect("a length")];
+            // What is gone meanwhile, or is no memory, cannot be read.
+            if memory.read_exact_at(&mut content, from).is_ok() {
+                assert!(!has(&content, forms), "the key is in the memory of process {pid}: {line}");
+                known |= has(&content, std::slice::from_ref(&fingerprint));
+            }
+        }
+    }
+    known
 }
 
 /// Searches what everybody can see of the processes of a node; gives how many there are.
@@ -109,10 +141,9 @@ fn the_search_finds_every_form_of_a_key() {
     assert!(has(&bytes, &forms) && !has(b"odk1_ and nothing more", &forms));
 }
 
-#[test]
-fn after_a_run_the_key_is_in_its_file_and_nowhere_else() {
-    let _turn = beside_others();
-    let mut pair = Pair::prepare(options());
+/// A pair in which everything says as much as it can, with a key file for each node.
+fn loud() -> Pair {
+    let mut pair = apart(Pair::prepare(options()));
     for node in [&mut pair.primary, &mut pair.secondary] {
         // Everything that our own crates can be made to say.
         let loud = node.settings().replace(
@@ -123,24 +154,19 @@ fn after_a_run_the_key_is_in_its_file_and_nowhere_else() {
         assert_ne!(loud, node.settings(), "the level was found");
         node.settle(&loud);
     }
-    let key = fs::read_to_string(pair.key_file()).expect("the key");
-    let forms = forms(key.trim());
-    pair.primary.start();
-    pair.secondary.start();
-    pair.redundant();
-    let keys = key_of(&pair.key_file());
-    runtime().block_on(async {
-        let (ends, to) = (Ends::new(), local(pair.port));
-        let mut call = Call::open(&ends.connector, to).await.expect("a call");
-        call.prove(stranger(7), &keys).await;
-        let _why = call.end().await;
-    });
+    pair
+}
+
+/// Everything that a person can ask of both nodes.
+fn everything_said(pair: &Pair) -> String {
     let mut said = String::new();
     for arguments in [
         &["config", "show"][..],
         &["config", "show", "--json"],
         &["config", "check"],
         &["status", "--json"],
+        &["key", "show"],
+        &["key", "show", "--json"],
         &["test"],
         &["events"],
     ] {
@@ -150,13 +176,63 @@ fn after_a_run_the_key_is_in_its_file_and_nowhere_else() {
             said.push_str(&answer.stderr);
         }
     }
-    assert!(!has(said.as_bytes(), &forms), "a command shows the key");
+    said
+}
+
+/// Exchanges the key on both nodes; gives what was said.
+fn exchanged(pair: &Pair) -> String {
+    let next = beside(&pair.primary, "next").display().to_string();
+    let prepare = [&["key", "rotate", "prepare"][..], &["key", "rotate", "prepare", "--from", &next]];
+    let mut said = String::new();
+    for (primary, secondary) in [
+        (prepare[0], prepare[1]),
+        (&["key", "rotate", "use"][..], &["key", "rotate", "use"][..]),
+        // Too early or not, and once more.
+        (&["key", "rotate", "finish"], &["key", "rotate", "abort"]),
+        (&["key", "rotate", "finish"], &["key", "rotate", "finish"]),
+    ] {
+        for (node, words) in [(&pair.primary, primary), (&pair.secondary, secondary)] {
+            let answer = node.ask(words);
+            said.push_str(&answer.stdout);
+            said.push_str(&answer.stderr);
+        }
+    }
+    said
+}
+
+#[test]
+fn after_a_run_the_keys_are_in_their_files_and_nowhere_else() {
+    let _turn = beside_others();
+    let mut pair = loud();
+    fs::remove_file(pair.key_file()).expect("the key of before the copies");
+    let own = [&pair.primary, &pair.secondary].map(key_file);
+    let old = fs::read_to_string(&own[0]).expect("the key");
+    let old_forms = forms(old.trim());
+    pair.primary.start();
+    pair.secondary.start();
+    pair.redundant();
+    let keys = key_of(&own[0]);
+    runtime().block_on(async {
+        let (ends, to) = (Ends::new(), local(pair.port));
+        let mut call = Call::open(&ends.connector, to).await.expect("a call");
+        call.prove(stranger(7), &keys).await;
+        let _why = call.end().await;
+    });
+    let said = everything_said(&pair) + &exchanged(&pair) + &everything_said(&pair);
+    let new = fs::read_to_string(&own[0]).expect("the key");
+    assert!(new != old && fs::read_to_string(&own[1]).expect("the key") == new, "{said}");
+    let all_forms = [old_forms.clone(), forms(new.trim())].concat();
+    assert!(!has(said.as_bytes(), &all_forms), "a command shows the key");
     // Manager, guard and canary of the active one; the other has no plugin.
-    let seen = search_processes(&pair.primary, &forms) + search_processes(&pair.secondary, &forms);
+    let seen = search_processes(&pair.primary, &all_forms) + search_processes(&pair.secondary, &all_forms);
     assert!(seen >= 4, "{seen} processes");
+    for node in [&pair.primary, &pair.secondary] {
+        let fingerprint = fingerprint_of(node);
+        assert!(search_memory(node, &fingerprint, &all_forms), "{fingerprint} is not found");
+    }
     let killed = pair.primary.kill_manager();
     runs_again(&pair, &pair.secondary, killed);
-    search_processes(&pair.secondary, &forms);
+    search_processes(&pair.secondary, &all_forms);
     pair.primary.start();
     pair.redundant();
     for node in [&mut pair.secondary, &mut pair.primary] {
@@ -164,6 +240,9 @@ fn after_a_run_the_key_is_in_its_file_and_nowhere_else() {
         node.ended(PATIENCE);
     }
     until("every process to end", PATIENCE, || pair.primary.everything().is_empty().then_some(()));
-    let files = search(pair.folder(), &pair.key_file(), &forms);
+    let files = search(pair.folder(), &own, &all_forms);
     assert!(files > 10, "{files} files");
+    // What was dropped is nowhere at all.
+    let files = search(pair.folder(), &[], &old_forms);
+    assert!(files > 12, "{files} files");
 }
