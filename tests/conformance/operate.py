@@ -193,6 +193,9 @@ def the_pair_becomes_redundant(pair):
     assert [(plugin.name, plugin.state) for plugin in status.plugins] == [("slow", "ready")]
     assert status.HasField("at") and status.HasField("started") and status.HasField("state_since")
     standby = pair.b.status()
+    [key], [same] = status.keys, standby.keys
+    assert key.slot == failover_pb2.KEY_SLOT_CURRENT and key.in_use and not key.droppable and key.HasField("since")
+    assert len(key.fingerprint) == 8 and key.fingerprint == same.fingerprint and key.file.endswith("pair.key")
     assert not standby.node.HasField("epoch"), "unset: it has no duty"
     assert standby.peer.HasField("round_trip"), "the secondary measures it"
 

@@ -110,6 +110,11 @@ fn the_page_from_the_next_key_to_one_that_somebody_has_seen() {
     let next = beside(&pair.primary, "next").display().to_string();
     let instead = [("next.key", next.as_str())];
 
+    let mut steps = commands(PAGE, "# The key of the pair").into_iter();
+    let said = step(&pair, &mut steps, "key show", &[]);
+    assert!(said.contains(&first) && said.contains("in use since") && said.lines().count() == 1, "{said}");
+    assert_eq!(steps.next(), None);
+
     let mut steps = commands(PAGE, "Exchanging it").into_iter();
     let mut last = first.clone();
     let mut exchange = |steps: &mut dyn Iterator<Item = (&'static str, &'static str)>| {
@@ -138,11 +143,6 @@ fn the_page_from_the_next_key_to_one_that_somebody_has_seen() {
     };
     exchange(&mut steps);
     assert_eq!(steps.next(), None);
-    let introduction = PAGE.split("\n## ").next().expect("the beginning");
-    assert!(
-        introduction.contains("onduty key show") && done(&pair.primary, &["key", "show"]).contains("in use")
-    );
-
     let mut steps = commands(PAGE, "Somebody may have seen it").into_iter();
     exchange(&mut steps);
     let events = step(&pair, &mut steps, "events --limit 1000", &[]);
@@ -313,6 +313,43 @@ fn a_node_that_is_cut_off_in_the_middle_comes_back_with_keys_that_the_other_know
     }
     at_rest_with(&pair, &new);
     one_at_a_time(&pair);
+}
+
+/// Each network path has a session, and each goes over for itself: the old key is unused when the last has.
+#[test]
+fn over_two_network_paths_every_session_goes_over() {
+    let _turn = timed();
+    let mut pair = apart(Pair::prepare(options()));
+    let port = pair.port;
+    let everywhere = pair.primary.settings().replace("listen = \"127.0.0.1:", "listen = \"0.0.0.0:");
+    pair.primary.settle(&everywhere);
+    let one = format!("address = \"https://127.0.0.1:{port}\"");
+    let two = format!("address = [\"https://127.0.0.1:{port}\", \"https://127.0.0.2:{port}\"]");
+    let both = pair.secondary.settings().replace(&one, &two);
+    assert_ne!(both, pair.secondary.settings());
+    pair.secondary.settle(&both);
+    pair.primary.start();
+    pair.secondary.start();
+    pair.redundant();
+    let established = |status: &Status| {
+        let paths = status.0.pointer("/peer/paths").and_then(Value::as_array);
+        paths.is_some_and(|paths| paths.len() == 2 && paths.iter().all(|path| path["link"] == "established"))
+    };
+    pair.secondary.reaches("both paths", PATIENCE, established);
+    let begun = boot_ns();
+    prepared(&pair.primary, &pair.secondary);
+    for node in [&pair.secondary, &pair.primary] {
+        let _used = done(node, &["key", "rotate", "use"]);
+    }
+    for node in [&pair.primary, &pair.secondary] {
+        node.reaches("the old key unused", PATIENCE, |status| keys_of(status)[1].3);
+        let _dropped = done(node, &["key", "rotate", "finish"]);
+    }
+    assert_eq!(sessions(&pair.secondary), 4, "{}", pair.secondary.log());
+    assert!(pair.secondary.status().is_some_and(|status| established(&status)));
+    assert_eq!(count_of(&pair.secondary, "path_lost") + count_of(&pair.primary, "path_lost"), 0);
+    undisturbed(&pair, &pair.primary, begun);
+    never_disconnected(&pair);
 }
 
 /// Whatever becomes of the files of a node that runs, its session goes on.

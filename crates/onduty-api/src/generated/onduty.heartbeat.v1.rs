@@ -107,7 +107,7 @@ pub struct Challenge {
 /// The dialling node's proof that it knows the key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClientProof {
-    /// For each key it accepts, newest first, 1 or 2: HMAC-SHA-256, 32 bytes.
+    /// For each key it accepts, 1 or 2, the one that it would rather use first: HMAC-SHA-256, 32 bytes.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub proofs: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     /// In the same order, the same without the TLS connection: diagnosis only, never enough to be let in.
@@ -120,7 +120,7 @@ pub struct ServerProof {
     /// HMAC-SHA-256, 32 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub proof: ::prost::alloc::vec::Vec<u8>,
-    /// Which of the client's proofs matched: 0 or 1.
+    /// The first of the proofs that matched: 0 or 1.
     #[prost(uint32, tag = "2")]
     pub matched: u32,
 }
