@@ -36,8 +36,8 @@ pub(crate) fn next_step(keys: &[PairKey]) -> Option<String> {
     Some(if other.slot() == KeySlot::Next {
         let new = old;
         format!(
-            "take {} to the other node over a channel you trust (`onduty key rotate prepare --from FILE` there, and compare: {new}); \
-             then `onduty key rotate use` on both",
+            "`onduty key rotate use` on both nodes, when both accept {new} (on the one without it: `onduty key rotate prepare --from FILE`, \
+             with a copy of {} that came over a channel you trust)",
             other.file
         )
     } else if other.in_use {
@@ -69,10 +69,7 @@ mod tests {
         assert_eq!(next_step(&[]), None);
         assert_eq!(next_step(&[key(Current, true, false)]), None);
         for (keys, words) in [
-            (
-                [key(Current, true, false), key(Next, false, true)],
-                "prepare --from FILE` there, and compare: 3a5b6c7d8",
-            ),
+            ([key(Current, true, false), key(Next, false, true)], "when both accept 3a5b6c7d8"),
             ([key(Current, false, true), key(Previous, true, false)], "the session still goes by 2a5b6c7d8"),
             ([key(Current, true, false), key(Previous, false, true)], "finish` drops 2a5b6c7d8"),
             ([key(Current, false, false), key(Previous, false, false)], "there is no session now"),
