@@ -6,12 +6,17 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use test_support::{Answer, Node, Pair, PairOptions, Status, boot_ns, one_at_a_time, timed, until};
+use test_support::{Answer, Node, Pair, PairOptions, Profile, Status, boot_ns, one_at_a_time, timed, until};
 
 use crate::page::{commands, step};
-use crate::{PATIENCE, count_of, options, sessions, undisturbed};
+use crate::{PATIENCE, count_of, sessions, undisturbed};
 
 const PAGE: &str = include_str!("../../docs/operations/keys.md");
+
+/// With timings under which a busy machine alone disconnects nobody: that nobody was is what these tests look at.
+fn options() -> PairOptions {
+    crate::options().profile(Profile::Standard)
+}
 
 /// Gives each node a key file of its own, as on two machines.
 pub(crate) fn apart(mut pair: Pair) -> Pair {
@@ -258,7 +263,7 @@ fn a_key_that_the_peer_needs_is_not_dropped_unless_forced_and_that_is_mended() {
 #[test]
 fn a_node_that_is_cut_off_in_the_middle_comes_back_with_keys_that_the_other_knows() {
     let _turn = timed();
-    let mut pair = running(options().manual());
+    let mut pair = running(crate::options().manual());
     let old = fingerprint_of(&pair.primary);
     prepared(&pair.secondary, &pair.primary);
     let new = keys(&pair.primary)[1].1.clone();

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{MANAGEMENT, TRUST, Which, options, prepared, redundant};
-use test_support::{Node, PATIENCE, Pair, boot_ns, one_at_a_time, timed, undisturbed};
+use test_support::{Node, PATIENCE, Pair, Profile, boot_ns, one_at_a_time, timed, undisturbed};
 
 #[track_caller]
 fn done(node: &Node, arguments: &[&str]) -> String {
@@ -14,7 +14,7 @@ fn done(node: &Node, arguments: &[&str]) -> String {
 
 /// Two key files, as on two machines.
 fn apart() -> Pair {
-    let mut pair = prepared(options().manual());
+    let mut pair = prepared(options().profile(Profile::Standard).manual());
     let shared = pair.key_file();
     for node in [&mut pair.primary, &mut pair.secondary] {
         let own = node.settings_file().with_file_name("pair.key");
