@@ -219,33 +219,38 @@ impl Node {
     /// Everything it has started that is alive: manager, guard, plugins and what those started.
     #[must_use]
     pub fn everything(&self) -> Vec<Pid> {
-        self.processes().into_iter().map(|process| process.pid).collect()
+        self.processes().into_iter().map(|(process, _)| process.pid).collect()
     }
 
     /// The processes of its plugins (and what those started) that are alive.
     #[must_use]
     pub fn plugins(&self) -> Vec<Pid> {
-        let own = |process: &Process| self.is_onduty(process);
-        self.processes().into_iter().filter(|process| !own(process)).map(|process| process.pid).collect()
+        let others = self.processes().into_iter().filter(|process| !self.is_onduty(process));
+        others.map(|(process, _)| process.pid).collect()
     }
 
     /// Manager, guard and whatever else is onduty itself, not a plugin.
     #[must_use]
     pub fn onduty_processes(&self) -> Vec<Pid> {
-        let own = |process: &Process| self.is_onduty(process);
-        self.processes().into_iter().filter(own).map(|process| process.pid).collect()
+        let own = self.processes().into_iter().filter(|process| self.is_onduty(process));
+        own.map(|(process, _)| process.pid).collect()
     }
 
-    fn processes(&self) -> Vec<Process> {
+    /// Each with the program that it runs. One that ends at this moment runs none any more.
+    fn processes(&self) -> Vec<(Process, PathBuf)> {
         let folder = self.options.folder.to_string_lossy();
         // The names of the services' programs begin with this one.
-        process::marked(&[&folder, &self.options.program.to_string_lossy()])
+        let marked = process::marked(&[&folder, &self.options.program.to_string_lossy()]);
+        let runs = |process: Process| {
+            let program = fs::read_link(format!("/proc/{}/exe", process.pid)).ok()?;
+            Some((process, program))
+        };
+        marked.into_iter().filter_map(runs).collect()
     }
 
-    /// The same program and not its sample workload. The guard may call itself as it likes: `/proc/PID/exe` decides.
-    fn is_onduty(&self, process: &Process) -> bool {
-        let same = fs::read_link(format!("/proc/{}/exe", process.pid))
-            .is_ok_and(|path| path == self.options.program || self.programs.values().any(|own| path == *own));
+    /// The same program and not its sample workload. The guard may call itself as it likes: what it runs decides.
+    fn is_onduty(&self, (process, program): &(Process, PathBuf)) -> bool {
+        let same = *program == self.options.program || self.programs.values().any(|own| own == program);
         let canary = process.arguments.get(1).is_some_and(|word| word == "canary");
         same && !canary
     }
@@ -359,7 +364,7 @@ impl Node {
     pub fn clean_up(&mut self) {
         let gone = within(CLEANUP_LIMIT, || {
             let left = self.processes();
-            for process in &left {
+            for (process, _) in &left {
                 process::kill(process.pid, Signal::SIGKILL);
             }
             // A process that is ending has no command line any more, but still its files and locks: it is gone when it is
