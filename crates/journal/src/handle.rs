@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use failover_core::Event;
 use thiserror::Error;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::state::Shared;
 use crate::verify::{Verified, VerifyError, verify};
@@ -18,10 +18,15 @@ const USUALLY_LISTED: u32 = 50;
 /// How long a list waits for the file before it goes by memory alone.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
+/// Threads that read the file at the same time. A disk that does not answer keeps them for as long as it likes, and they are
+/// out of a pool that everybody shares; a list that gets no thread in time goes by memory alone.
+const READERS: usize = 2;
+
 /// A handle on the journal.
 #[derive(Clone)]
 pub struct JournalHandle {
     shared: Arc<Shared>,
+    readers: Arc<Semaphore>,
 }
 
 /// Why there is no list.
@@ -34,7 +39,7 @@ pub enum ListError {
 
 impl JournalHandle {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, readers: Arc::new(Semaphore::new(READERS)) }
     }
 
     /// Records an event: numbered, chained, logged, shown to every subscriber, and on its way to the disk. Never
@@ -52,7 +57,8 @@ impl JournalHandle {
     }
 
     /// The newest `limit` entries with a number above `after`, oldest of them first; limit 0 is 50. Answered from
-    /// memory where that has them all. When the file does not answer within two seconds, memory has to do.
+    /// memory where that has them all. When the file does not answer within two seconds, or is held by lists before this
+    /// one, memory has to do; the log says so.
     ///
     /// # Errors
     ///
@@ -68,13 +74,24 @@ impl JournalHandle {
             return Ok(recent);
         }
         let path = self.shared.options.path.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            store::reader(&path).and_then(|connection| store::newest(&connection, after, limit))
-        });
+        let readers = Arc::clone(&self.readers);
+        let read = async {
+            let place = readers.acquire_owned().await.ok()?;
+            let reading = tokio::task::spawn_blocking(move || {
+                // Given back by the thread, not by the call, which leaves one behind that the disk holds.
+                let _place = place;
+                store::reader(&path).and_then(|connection| store::newest(&connection, after, limit))
+            });
+            reading.await.ok()?.ok()
+        };
         match tokio::time::timeout(READ_LIMIT, read).await {
-            Ok(Ok(Ok(older))) => Ok(joined(older, recent, most)),
+            Ok(Some(older)) => Ok(joined(older, recent, most)),
             // Said loudly by the writer already.
-            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Ok(recent),
+            Ok(None) => Ok(recent),
+            Err(_elapsed) => {
+                tracing::warn!(target: "journal", "the journal's file does not answer: a list is from memory alone");
+                Ok(recent)
+            }
         }
     }
 

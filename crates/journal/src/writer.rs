@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use failover_core::{Event, EventCode, Severity};
 
 use crate::handle::JournalHandle;
-use crate::state::{Bounds, Shared};
+use crate::state::{Bounds, Shared, Waiting};
 use crate::store::{KeptAside, Store, StoreError};
 use crate::{OpenError, Options};
 
@@ -118,18 +118,7 @@ fn connect(shared: &Shared) -> Option<Store> {
 
 /// The writer: takes what waits, writes it, and keeps it when that fails.
 fn write(shared: &Shared, mut store: Option<Store>) {
-    loop {
-        let mut state = shared.lock();
-        while state.waiting.is_empty() && !state.closing && !state.closed && store.is_some() {
-            state = shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        let closing = state.closing;
-        if state.closed || (closing && state.waiting.is_empty()) {
-            break;
-        }
-        let batch: Vec<_> = state.waiting.iter().take(BATCH).cloned().collect();
-        state.writing = Some(Instant::now());
-        drop(state);
+    while let Some((batch, closing)) = take(shared, store.is_some()) {
         let done = attempt(shared, &mut store, &batch);
         let mut state = shared.lock();
         state.writing = None;
@@ -153,8 +142,27 @@ fn write(shared: &Shared, mut store: Option<Store>) {
     shared.changed.notify_all();
 }
 
+/// Waits for work: what is to be written now, and whether the journal ends after it; `None`: it has ended. Without a file
+/// (`open` is false) there is always something to do.
+pub(crate) fn take(shared: &Shared, open: bool) -> Option<(Vec<Waiting>, bool)> {
+    let mut state = shared.lock();
+    while state.waiting.is_empty() && !state.closing && !state.closed && open {
+        state = shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+    }
+    let closing = state.closing;
+    if state.closed || (closing && state.waiting.is_empty()) {
+        return None;
+    }
+    let batch = state.waiting.iter().take(BATCH).cloned().collect();
+    state.writing = Some(Instant::now());
+    drop(state);
+    // What was recorded has woken the watcher, too: it may have looked before, and sleeps again.
+    shared.changed.notify_all();
+    Some((batch, closing))
+}
+
 /// One try to put a batch on the disk; `false`: not done, and said why.
-fn attempt(shared: &Shared, store: &mut Option<Store>, batch: &[crate::state::Waiting]) -> bool {
+fn attempt(shared: &Shared, store: &mut Option<Store>, batch: &[Waiting]) -> bool {
     let Some(open) = store else {
         // The numbers may change with the file, so what was taken as a batch is taken again.
         *store = connect(shared);
@@ -187,7 +195,7 @@ fn pause(shared: &Shared) {
 }
 
 /// The watcher: sleeps until the writer is busy, and says so when the disk holds it for too long.
-fn watch(shared: &Shared) {
+pub(crate) fn watch(shared: &Shared) {
     let mut state = shared.lock();
     while !state.closed {
         let Some(since) = state.writing else {

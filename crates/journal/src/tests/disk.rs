@@ -10,6 +10,7 @@ use std::process::Command;
 use rusqlite::Connection;
 
 use super::*;
+use crate::state::Shared;
 
 #[test]
 fn without_a_usable_folder_events_are_kept_and_written_when_it_is_there() {
@@ -94,6 +95,29 @@ fn a_disk_that_does_not_answer_holds_up_nobody_and_is_said() {
     assert_eq!(verify(&path).unwrap().last, list(&handle, 0, 1)[0].number);
 }
 
+/// What is recorded wakes the writer and the watcher at once, and either may be the first.
+#[test]
+fn a_watcher_that_was_awake_before_the_writer_sees_that_the_disk_does_not_answer() {
+    let (_folder, path) = folder();
+    let bounds = Bounds { stalled: Duration::from_millis(10), ..patient() };
+    let shared = Arc::new(Shared::new(options(&path), bounds));
+    shared.record(event("wakes both"));
+    let watched = Arc::clone(&shared);
+    let watcher = std::thread::spawn(move || writer::watch(&watched));
+    // It looks, finds nothing in hand and sleeps again. Were it slower than this, the test would only see less.
+    std::thread::sleep(Duration::from_millis(100));
+    // The writer takes what waits, and its disk never answers.
+    assert_eq!(writer::take(&shared, true).unwrap().0.len(), 1);
+    let degraded = wait_for(&mut shared.health.subscribe(), |health| *health != Health::Ok);
+    assert!(
+        matches!(&degraded, Health::Degraded { why, .. } if why.contains("has not answered")),
+        "{degraded:?}"
+    );
+    shared.lock().closed = true;
+    shared.changed.notify_all();
+    watcher.join().unwrap();
+}
+
 #[test]
 fn a_file_that_goes_bad_while_it_is_written_is_kept_aside() {
     let (_folder, path) = folder();
@@ -114,6 +138,39 @@ fn a_file_that_goes_bad_while_it_is_written_is_kept_aside() {
     let texts = list(&handle, 0, 0).iter().map(|entry| entry.event.sentence.clone()).collect::<Vec<_>>();
     assert!(texts.iter().any(|text| text == "after"), "{texts:?}");
     assert!(texts.iter().any(|text| text.contains("a new one was begun")), "{texts:?}");
+}
+
+/// Lists that reach into a file whose disk does not answer: a pipe without a writer, which nobody can open.
+#[test]
+fn lists_on_a_disk_that_does_not_answer_leave_threads_to_others() {
+    let (_folder, path) = folder();
+    let (handle, thread) = open_with(&path, Bounds { ring: 2, ..patient() });
+    (1..=10).for_each(|n| handle.record(event(&n.to_string())));
+    assert!(thread.close());
+    fs::rename(&path, path.with_extension("away")).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).max_blocking_threads(3).enable_all().build().unwrap();
+    let (listed, other) = runtime.block_on(async {
+        let lists: Vec<_> = (0..5)
+            .map(|_| {
+                let handle = handle.clone();
+                tokio::spawn(async move { handle.list(0, 5).await })
+            })
+            .collect();
+        let mut listed = Vec::new();
+        for list in lists {
+            listed.push(list.await.unwrap().unwrap());
+        }
+        (listed, tokio::time::timeout(Duration::from_secs(20), tokio::task::spawn_blocking(|| ())).await)
+    });
+    // Lets go of the readers.
+    let _writer = fs::File::options().read(true).write(true).open(&path).unwrap();
+    runtime.shutdown_timeout(Duration::from_secs(60));
+    assert!(other.is_ok(), "no thread is left");
+    for list in listed {
+        assert_eq!(sentences(&list), ["9", "10"], "memory has to do");
+    }
 }
 
 /// A file system of its own that is small enough to fill; `None` without the rights to mount one.
