@@ -9,7 +9,8 @@
 //!
 //! Recording takes a short lock and a hash, never the disk. What the disk does not take stays in the queue and is
 //! written when it recovers; when the queue is full, events are still shown and logged, but not journalled
-//! (number 0), and the journal says how many. A damaged file is kept aside and a new one begun.
+//! (number 0), and the journal says how many. A damaged file is kept aside and a new one begun, which goes on with the
+//! numbers: whoever has seen number 6000 asks for what came after it, and one number never means two events.
 //!
 //! The newest 50 000 events are kept (about 25 MB). The number and link of the last trimmed one stay in the file, so
 //! that `verify` can tell what was trimmed from what was cut out.

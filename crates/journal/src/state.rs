@@ -228,6 +228,13 @@ impl Shared {
         (entries, complete || state.last == Some(Head::BEGIN))
     }
 
+    /// The last number that needs no place in a file any more; `None` until the file could be read once.
+    pub(crate) fn written(&self) -> Option<u64> {
+        let state = self.lock();
+        let last = state.last?;
+        Some(state.waiting.front().map_or(last.number, |first| first.entry.number.saturating_sub(1)))
+    }
+
     /// The file's head is known (again): what waits continues from it, under new numbers if it must.
     pub(crate) fn reconcile(&self, head: Head) {
         let mut state = self.lock();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use failover_core::{Event, EventCode, Severity};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use thiserror::Error;
 
 use crate::Entry;
@@ -29,7 +29,6 @@ const BUSY: Duration = Duration::from_secs(1);
 const MOST_KEPT: u32 = 100;
 
 const LAYOUT: &str = "
-    BEGIN IMMEDIATE;
     CREATE TABLE events (
         number INTEGER PRIMARY KEY,
         unix_ms INTEGER NOT NULL,
@@ -38,10 +37,12 @@ const LAYOUT: &str = "
         chain BLOB NOT NULL
     ) STRICT;
     CREATE TABLE marks (name TEXT PRIMARY KEY, number INTEGER NOT NULL, chain BLOB NOT NULL) STRICT;
-    INSERT INTO marks VALUES ('anchor', 0, zeroblob(32)), ('head', 0, zeroblob(32));
     PRAGMA application_id = 1869505653;
-    PRAGMA user_version = 1;
-    COMMIT;";
+    PRAGMA user_version = 1;";
+/// Both marks of a file that goes on after this number, as if everything up to it had been trimmed.
+const FIRST_MARKS: &str = "INSERT INTO marks VALUES ('anchor', ?1, zeroblob(32)), ('head', ?1, zeroblob(32))";
+/// A larger number in a damaged file is damage itself.
+const MOST_PLAUSIBLE: i64 = 1 << 48;
 
 /// Why the file cannot be used as it is.
 #[derive(Debug, Error)]
@@ -100,9 +101,14 @@ pub(crate) struct KeptAside {
 }
 
 impl Store {
-    /// Opens or makes the file; a damaged or foreign one is kept aside first.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Head, Option<KeptAside>), StoreError> {
-        let why = match Self::open_as_it_is(path) {
+    /// Opens or makes the file; a damaged or foreign one is kept aside first. A new file goes on after the number `written`,
+    /// or, where this process does not know one, after the last of the file that is kept aside: whoever has seen that number
+    /// asks for what came after it.
+    pub(crate) fn open(
+        path: &Path,
+        written: Option<u64>,
+    ) -> Result<(Self, Head, Option<KeptAside>), StoreError> {
+        let why = match Self::open_as_it_is(path, written.unwrap_or(0)) {
             Ok((store, head)) => return Ok((store, head, None)),
             Err(StoreError::Disk(why)) => return Err(StoreError::Disk(why)),
             // Waiting does not help at the start: who holds the file may be frozen.
@@ -111,11 +117,12 @@ impl Store {
         };
         let aside = keep_aside(path)
             .map_err(|e| StoreError::Disk(format!("the damaged file ({why}) cannot be renamed: {e}")))?;
-        let (store, head) = Self::open_as_it_is(path)?;
+        let written = written.or_else(|| last_number(&aside)).unwrap_or(0);
+        let (store, head) = Self::open_as_it_is(path, written)?;
         Ok((store, head, Some(KeptAside { path: aside, why })))
     }
 
-    fn open_as_it_is(path: &Path) -> Result<(Self, Head), StoreError> {
+    fn open_as_it_is(path: &Path, written: u64) -> Result<(Self, Head), StoreError> {
         let disk = |e: std::io::Error| StoreError::Disk(e.to_string());
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(disk)?;
@@ -141,23 +148,41 @@ impl Store {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304;",
         )?;
         let store = Self { connection, _lock: lock };
-        let head = store.check(size == 0, size)?;
-        if size == 0
-            && let Some(folder) = path.parent()
-        {
+        let begun = store.is_empty()?;
+        if begun {
+            store.lay_out(written)?;
+        }
+        let head = store.check(size)?;
+        if begun && let Some(folder) = path.parent() {
             // So that the new file's name is on the disk too.
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk)?;
         }
         Ok((store, head))
     }
 
-    /// Makes the layout in an empty file, else looks whether this is a journal that can be gone on with.
-    fn check(&self, empty: bool, size: u64) -> Result<Head, StoreError> {
-        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-        if empty {
-            self.connection.execute_batch(LAYOUT)?;
-        }
-        let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    /// Whether there is nothing in it yet. A first start that broke off may have left a page without anything of ours.
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        let things = "SELECT count(*) FROM sqlite_schema";
+        let things: i64 = self.connection.query_row(things, [], |row| row.get(0))?;
+        Ok(things == 0 && self.pragma("application_id")? == 0)
+    }
+
+    /// Makes the layout, all or nothing.
+    fn lay_out(&self, written: u64) -> Result<(), StoreError> {
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        transaction.execute_batch(LAYOUT)?;
+        transaction.execute(FIRST_MARKS, [signed(written)])?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn pragma(&self, name: &str) -> Result<i32, StoreError> {
+        Ok(self.connection.pragma_query_value(None, name, |row| row.get(0))?)
+    }
+
+    /// Looks whether this is a journal that can be gone on with.
+    fn check(&self, size: u64) -> Result<Head, StoreError> {
+        let (application, version) = (self.pragma("application_id")?, self.pragma("user_version")?);
         if application != APPLICATION {
             return Err(StoreError::Damaged("it is not a journal of onduty".to_owned()));
         }
@@ -232,6 +257,16 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     Ok(connection)
+}
+
+/// The last number in a file that is kept aside, as far as it can be read. Who holds it locked is not waited for.
+fn last_number(path: &Path) -> Option<u64> {
+    let connection = reader(path).ok()?;
+    connection.busy_timeout(Duration::ZERO).ok()?;
+    let of = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0)).ok();
+    let numbers = [of("SELECT number FROM marks WHERE name = 'head'"), of("SELECT max(number) FROM events")];
+    let last = numbers.into_iter().flatten().filter(|number| (1..=MOST_PLAUSIBLE).contains(number)).max()?;
+    u64::try_from(last).ok()
 }
 
 /// The newest `limit` entries after `after`, oldest of them first.

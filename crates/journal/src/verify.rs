@@ -12,7 +12,8 @@ use crate::store::{StoreError, mark, reader};
 pub struct Verified {
     /// The entries that were walked.
     pub entries: u64,
-    /// The last number that was trimmed to keep the file small; 0: none.
+    /// The last number that was trimmed to keep the file small, or that came before the file was begun in the place of a
+    /// damaged one; 0: none.
     pub trimmed_up_to: u64,
     /// The last number.
     pub last: u64,

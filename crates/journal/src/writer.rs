@@ -91,7 +91,7 @@ pub(crate) fn open(options: Options, bounds: Bounds) -> Result<(JournalHandle, J
 /// Opens the file and makes what waits continue from its head.
 fn connect(shared: &Shared) -> Option<Store> {
     let path = &shared.options.path;
-    match Store::open(path) {
+    match Store::open(path, shared.written()) {
         Ok((store, head, aside)) => {
             shared.reconcile(head);
             if let Ok(old) = store.newest(0, u32::try_from(shared.bounds.ring).unwrap_or(u32::MAX)) {

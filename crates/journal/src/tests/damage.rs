@@ -65,6 +65,19 @@ fn a_foreign_database_is_kept_aside() {
 }
 
 #[test]
+fn a_file_whose_first_start_broke_off_is_an_empty_one() {
+    let (_folder, path) = folder();
+    // As far as the first start comes before it makes the layout.
+    Connection::open(&path).unwrap().execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    assert!(fs::metadata(&path).unwrap().len() > 0);
+    let (handle, thread) = open(&path);
+    handle.record(event("one"));
+    assert_eq!(sentences(&list(&handle, 0, 0)), ["one"]);
+    assert!(thread.close());
+    assert_eq!(verify(&path).unwrap().last, 1);
+}
+
+#[test]
 fn another_layout_is_kept_aside() {
     let (_folder, path) = folder();
     filled(&path, 3);
@@ -160,11 +173,15 @@ fn entries_that_changed_places_are_found() {
 }
 
 #[test]
-fn a_journal_without_its_newest_entries_is_not_gone_on_with() {
+fn a_journal_without_its_newest_entries_is_not_gone_on_with_but_its_numbers_are() {
     let (_folder, path) = folder();
     filled(&path, 5);
     Connection::open(&path).unwrap().execute_batch("DELETE FROM events WHERE number = 5").unwrap();
     expect_kept_aside(&path, "its newest entries are missing");
+    assert_eq!(verify(&path), Ok(Verified { entries: 2, trimmed_up_to: 5, last: 7 }));
+    // And so they are over the next start.
+    filled(&path, 1);
+    assert_eq!(verify(&path), Ok(Verified { entries: 3, trimmed_up_to: 5, last: 8 }));
 }
 
 #[test]

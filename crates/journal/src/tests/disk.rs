@@ -119,13 +119,14 @@ fn a_watcher_that_was_awake_before_the_writer_sees_that_the_disk_does_not_answer
 }
 
 #[test]
-fn a_file_that_goes_bad_while_it_is_written_is_kept_aside() {
+fn a_file_that_goes_bad_while_it_is_written_is_kept_aside_and_the_numbers_go_on() {
     let (_folder, path) = folder();
     let (handle, thread) = open(&path);
-    handle.record(event("before"));
-    while verify(&path).map_or(0, |verified| verified.last) < 1 {
+    (1..=3).for_each(|n| handle.record(event(&format!("before {n}"))));
+    while verify(&path).map_or(0, |verified| verified.last) < 3 {
         std::thread::sleep(Duration::from_millis(5));
     }
+    let mut news = handle.subscribe();
     Connection::open(&path).unwrap().execute_batch("DROP TABLE events").unwrap();
     handle.record(event("after"));
     let begun = Instant::now();
@@ -135,9 +136,40 @@ fn a_file_that_goes_bad_while_it_is_written_is_kept_aside() {
     }
     assert!(fs::symlink_metadata(format!("{}.corrupt-1", path.display())).is_ok());
     assert!(thread.close());
-    let texts = list(&handle, 0, 0).iter().map(|entry| entry.event.sentence.clone()).collect::<Vec<_>>();
-    assert!(texts.iter().any(|text| text == "after"), "{texts:?}");
-    assert!(texts.iter().any(|text| text.contains("a new one was begun")), "{texts:?}");
+    let listed = list(&handle, 0, 0);
+    let numbers: Vec<u64> = listed.iter().map(|entry| entry.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5], "{listed:?}");
+    assert_eq!(listed[3].event.sentence, "after");
+    assert!(listed[4].event.sentence.contains("a new one was begun"), "{listed:?}");
+    // Who has seen number 3 is told and listed what came after it.
+    let told: Vec<u64> = std::iter::from_fn(|| news.try_recv().ok()).map(|entry| entry.number).collect();
+    assert_eq!(told, [4, 5]);
+    assert_eq!(list(&handle, 3, 0).len(), 2);
+    assert_eq!(verify(&path), Ok(Verified { entries: 2, trimmed_up_to: 3, last: 5 }));
+}
+
+#[test]
+fn a_file_that_is_gone_when_the_disk_is_back_is_begun_with_the_number_that_comes_next() {
+    let (_folder, path) = folder();
+    let (handle, thread) = open(&path);
+    handle.record(event("before"));
+    while verify(&path).map_or(0, |verified| verified.last) < 1 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut health = handle.health();
+    handle.record(event("during"));
+    wait_for(&mut health, |health| *health != Health::Ok);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+    drop(other);
+    wait_for(&mut health, |health| *health == Health::Ok);
+    assert!(thread.close());
+    let numbers: Vec<u64> = list(&handle, 0, 0).iter().map(|entry| entry.number).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert_eq!(verify(&path).unwrap().last, numbers.len() as u64);
 }
 
 /// Lists that reach into a file whose disk does not answer: a pipe without a writer, which nobody can open.
