@@ -116,7 +116,7 @@ pub(crate) async fn ask_and_see(
 pub(crate) async fn ask(operators: &OperatorHandle, input: Input) -> Result<(), Status> {
     timeout(AT_ONCE, operators.ask(input))
         .await
-        .map_err(|_elapsed| Status::unavailable("the node is too busy to take the request"))?
+        .map_err(|_elapsed| Status::resource_exhausted("the node is too busy to take the request"))?
         .map_err(|_gone| stopping())
 }
 

@@ -85,7 +85,10 @@ impl Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
+        use std::error::Error as _;
         use tonic::Code as Grpc;
+        // What the node says itself comes over the wire and has no cause here.
+        let torn = status.source().is_some();
         let message = status.message();
         let reason = errors::reason(&status).map(|reason| reason.to_ascii_lowercase());
         let refused = |code: &str| {
@@ -94,7 +97,12 @@ impl From<tonic::Status> for Failure {
         match status.code() {
             Grpc::FailedPrecondition | Grpc::Aborted => refused("request_refused"),
             Grpc::InvalidArgument => refused(Code::BadRequest.as_str()),
-            Grpc::Unavailable => Self::no_node(format!("the node ended the connection: {message}")),
+            Grpc::ResourceExhausted => refused("request_refused"),
+            Grpc::Unavailable if torn => Self::no_node(format!("the node ended the connection: {message}")),
+            // The node answers; something of it cannot be used.
+            Grpc::Unavailable if reason.is_some() => Self::failed(message),
+            // It stops, or a service of it is away.
+            Grpc::Unavailable => Self::no_node(message),
             Grpc::DeadlineExceeded | Grpc::Cancelled => Self::new(
                 Exit::TimedOut,
                 "no answer in time; what was asked for may still be under way: see `onduty status`",
@@ -105,12 +113,44 @@ impl From<tonic::Status> for Failure {
             | Grpc::NotFound
             | Grpc::AlreadyExists
             | Grpc::PermissionDenied
-            | Grpc::ResourceExhausted
             | Grpc::OutOfRange
             | Grpc::Unimplemented
             | Grpc::Internal
             | Grpc::DataLoss
             | Grpc::Unauthenticated => Self::failed(message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(status: tonic::Status) -> (String, String, Exit) {
+        let Failure { exit, code, message } = Failure::from(status);
+        (message, code.into_owned(), exit)
+    }
+
+    #[test]
+    fn what_the_node_says_itself_is_told_from_a_connection_that_broke() {
+        let torn = || {
+            let mut status = tonic::Status::unavailable("broken pipe");
+            status.set_source(std::sync::Arc::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
+            status
+        };
+        let unusable = errors::with_reason(tonic::Code::Unavailable, "STORE_UNUSABLE", "no such folder");
+        for (status, message, code, exit) in [
+            (torn(), "the node ended the connection: broken pipe", "no_node", Exit::Unreachable),
+            (
+                tonic::Status::unavailable("the node is stopping"),
+                "the node is stopping",
+                "no_node",
+                Exit::Unreachable,
+            ),
+            (unusable, "no such folder", "", Exit::Failed),
+            (tonic::Status::resource_exhausted("too busy"), "too busy", "request_refused", Exit::Refused),
+        ] {
+            assert_eq!(shown(status), (message.to_owned(), code.to_owned(), exit));
         }
     }
 }

@@ -436,9 +436,10 @@ pub mod failover_service_client {
     /// FailoverService is on the node's unix socket only. The socket's mode and the kernel's word for the caller are the whole
     /// authorisation: the node's own user and root.
     ///
-    /// Every call may also end with UNAVAILABLE (the node stops, or is too busy to take the request; with the services apart
-    /// also: the process with the driver is away) and with OUT_OF_RANGE (a request of more than 16 KiB). A caller's deadline
-    /// is honoured: when it passes, the call ends, but what it has begun goes on.
+    /// Every call may also end with UNAVAILABLE (the node stops; with the services apart also: the process with the driver is
+    /// away), with RESOURCE_EXHAUSTED (the node is too busy to take the request, which nobody has seen) and with OUT_OF_RANGE (a
+    /// request of more than 16 KiB). A caller's deadline is honoured: when it passes, the call ends, but what it has begun goes
+    /// on.
     #[derive(Debug, Clone)]
     pub struct FailoverServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -972,9 +973,10 @@ pub mod failover_service_server {
     /// FailoverService is on the node's unix socket only. The socket's mode and the kernel's word for the caller are the whole
     /// authorisation: the node's own user and root.
     ///
-    /// Every call may also end with UNAVAILABLE (the node stops, or is too busy to take the request; with the services apart
-    /// also: the process with the driver is away) and with OUT_OF_RANGE (a request of more than 16 KiB). A caller's deadline
-    /// is honoured: when it passes, the call ends, but what it has begun goes on.
+    /// Every call may also end with UNAVAILABLE (the node stops; with the services apart also: the process with the driver is
+    /// away), with RESOURCE_EXHAUSTED (the node is too busy to take the request, which nobody has seen) and with OUT_OF_RANGE (a
+    /// request of more than 16 KiB). A caller's deadline is honoured: when it passes, the call ends, but what it has begun goes
+    /// on.
     #[derive(Debug)]
     pub struct FailoverServiceServer<T> {
         inner: Arc<T>,
