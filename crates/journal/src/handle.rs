@@ -8,7 +8,6 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::state::Shared;
-use crate::verify::{Verified, VerifyError, verify};
 use crate::{Entry, Health, store};
 
 /// The most entries of one list.
@@ -33,7 +32,7 @@ pub struct JournalHandle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ListError {
     /// More than [`MOST_LISTED`].
-    #[error("`limit` is {0}: at most {MOST_LISTED} events are listed at once")]
+    #[error("at most {MOST_LISTED} events are listed at once, not {0}")]
     TooMany(u32),
 }
 
@@ -99,17 +98,6 @@ impl JournalHandle {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()
-    }
-
-    /// Walks the chain of the file as it is on the disk now.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read, or was changed or cut.
-    pub async fn verify(&self) -> Result<Verified, VerifyError> {
-        let path = self.shared.options.path.clone();
-        let walk = tokio::task::spawn_blocking(move || verify(&path));
-        walk.await.unwrap_or_else(|e| Err(VerifyError::Unreadable(e.to_string())))
     }
 }
 

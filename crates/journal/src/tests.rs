@@ -141,7 +141,7 @@ fn lists_give_the_newest_after_a_number_oldest_first() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let refused = runtime.block_on(handle.list(0, 10_001)).unwrap_err();
     assert_eq!(refused, ListError::TooMany(10_001));
-    assert_eq!(refused.to_string(), "`limit` is 10001: at most 10000 events are listed at once");
+    assert_eq!(refused.to_string(), "at most 10000 events are listed at once, not 10001");
 }
 
 #[test]

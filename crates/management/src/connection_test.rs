@@ -11,9 +11,10 @@ use onduty_api::wire::heartbeat::v1::connection_test_service_server::ConnectionT
 use onduty_api::wire::heartbeat::v1::{TestRequest, TestResponse};
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
+
+use crate::stream::{Answers, answers};
 
 /// Steps on their way to one caller; one address has eleven. When the caller reads slowly the test waits.
 const STEPS: usize = 16;
@@ -55,17 +56,17 @@ pub(crate) struct TestService {
 
 #[tonic::async_trait]
 impl ConnectionTestService for TestService {
-    type TestStream = ReceiverStream<Result<TestResponse, Status>>;
+    type TestStream = Answers<TestResponse>;
 
     async fn test(&self, _request: Request<TestRequest>) -> Result<Response<Self::TestStream>, Status> {
         let mut steps = (self.test.0)()
             .map_err(|no| with_reason(Code::FailedPrecondition, "NO_ADDRESS", no.to_string()))?;
-        let (answers, stream) = mpsc::channel(STEPS);
+        let (caller, last_word, stream) = answers(STEPS);
         let stop = self.stop.clone();
         let _detached = tokio::spawn(async move {
             let forward = async {
                 while let Some(step) = steps.recv().await {
-                    if answers.send(Ok(step.into())).await.is_err() {
+                    if caller.send(Ok(step.into())).await.is_err() {
                         return;
                     }
                 }
@@ -73,13 +74,13 @@ impl ConnectionTestService for TestService {
             // When the caller leaves, the node stops or the time is over, the test is dropped where it stands.
             tokio::select! {
                 () = forward => {}
-                () = answers.closed() => {}
+                () = caller.closed() => {}
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(LONGEST_TEST) => {
-                    let _ = answers.try_send(Err(Status::deadline_exceeded("the test took longer than a minute")));
+                    last_word.say(Status::deadline_exceeded("the test took longer than a minute"));
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(stream))
     }
 }

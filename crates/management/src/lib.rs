@@ -25,6 +25,7 @@ mod mode;
 mod requests;
 mod service;
 mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,7 @@
 //! The operators' services over a real unix socket, with the real machine behind them and a peer that never comes.
 #![allow(clippy::unwrap_used)]
 
+mod crowd;
 mod discovery;
 mod forward;
 mod keys;

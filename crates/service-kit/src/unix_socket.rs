@@ -128,14 +128,6 @@ impl Socket {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Polls for the next connection, for streams of connections.
-    pub fn poll_accept(
-        &self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<tokio::net::UnixStream>> {
-        self.listener.poll_accept(context).map(|accepted| accepted.map(|(stream, _)| stream))
-    }
 }
 
 /// Checks the kernel's word for who is at the other end: this very user, or root.

@@ -173,9 +173,10 @@ pub mod events_service_client {
         /// ListEvents returns the newest events, the oldest of them first.
         ///
         /// Who may call: whoever may open the node's unix socket.
-        /// Guarantees: numbers grow without a gap, except where retention has trimmed the journal; changes nothing.
+        /// Guarantees: numbers grow without a gap, except where retention has trimmed the journal or a damaged one was kept aside;
+        /// changes nothing. When the disk does not answer within two seconds, the answer has what the node has in memory.
         /// Unset: `after` 0 means from the beginning; `limit` 0 means 50.
-        /// Errors: INVALID_ARGUMENT (`limit` above 10000), UNAVAILABLE (the journal cannot be read now).
+        /// Errors: INVALID_ARGUMENT (`limit` above 10000).
         pub async fn list_events(
             &mut self,
             request: impl tonic::IntoRequest<super::ListEventsRequest>,
@@ -206,8 +207,8 @@ pub mod events_service_client {
         /// Guarantees: nothing is missing and nothing comes twice between the old events and the new ones. A watcher that is too
         /// slow holds up nobody: it is ended, and can go on from the last number it has seen.
         /// Unset: `after` 0 means from the beginning; `backlog` 0 means no old events.
-        /// Errors: INVALID_ARGUMENT (`backlog` above 10000), UNAVAILABLE (the journal cannot be read now, or the node stops),
-        /// DATA_LOSS (the watcher was too slow; the message says how many events it has missed).
+        /// Errors: INVALID_ARGUMENT (`backlog` above 10000), UNAVAILABLE (the node stops), DATA_LOSS (the watcher was
+        /// too slow; the message says how many events it has missed).
         pub async fn watch_events(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchEventsRequest>,
@@ -252,9 +253,10 @@ pub mod events_service_server {
         /// ListEvents returns the newest events, the oldest of them first.
         ///
         /// Who may call: whoever may open the node's unix socket.
-        /// Guarantees: numbers grow without a gap, except where retention has trimmed the journal; changes nothing.
+        /// Guarantees: numbers grow without a gap, except where retention has trimmed the journal or a damaged one was kept aside;
+        /// changes nothing. When the disk does not answer within two seconds, the answer has what the node has in memory.
         /// Unset: `after` 0 means from the beginning; `limit` 0 means 50.
-        /// Errors: INVALID_ARGUMENT (`limit` above 10000), UNAVAILABLE (the journal cannot be read now).
+        /// Errors: INVALID_ARGUMENT (`limit` above 10000).
         async fn list_events(
             &self,
             request: tonic::Request<super::ListEventsRequest>,
@@ -274,8 +276,8 @@ pub mod events_service_server {
         /// Guarantees: nothing is missing and nothing comes twice between the old events and the new ones. A watcher that is too
         /// slow holds up nobody: it is ended, and can go on from the last number it has seen.
         /// Unset: `after` 0 means from the beginning; `backlog` 0 means no old events.
-        /// Errors: INVALID_ARGUMENT (`backlog` above 10000), UNAVAILABLE (the journal cannot be read now, or the node stops),
-        /// DATA_LOSS (the watcher was too slow; the message says how many events it has missed).
+        /// Errors: INVALID_ARGUMENT (`backlog` above 10000), UNAVAILABLE (the node stops), DATA_LOSS (the watcher was
+        /// too slow; the message says how many events it has missed).
         async fn watch_events(
             &self,
             request: tonic::Request<super::WatchEventsRequest>,
