@@ -13,14 +13,14 @@ use onduty_api::wire::failover::v1 as wire;
 use onduty_api::wire::failover::v1::failover_service_server::FailoverService;
 use onduty_api::wire::types::v1 as types;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
 use crate::keys::{self, Keys};
 use crate::mode::ModeSettings;
 use crate::requests::{Asked, answered, ask, ask_and_see, request_id, wait_for};
+use crate::stream::{Answers, answers};
 
 /// The reason of a refusal by the machine, for machines.
 pub(crate) const REFUSED: &str = "REQUEST_REFUSED";
@@ -33,6 +33,12 @@ const TO_WATCHER: usize = 2;
 /// Watchers of the status at the same time. Each costs a status at every change and up to ten times a second, so that very
 /// many would take the processors from the heartbeats; one more is refused.
 pub(crate) const WATCHERS: usize = 64;
+/// A watcher that has read nothing for so long gives its place to the next.
+const WATCHER_PATIENCE: Duration = Duration::from_secs(30);
+/// Calls at the same time that wait until the duty has moved or the mode has changed, which takes minutes. One move can be
+/// under way at once, so that more have little to wait for; behind a forwarder everybody's calls share one connection, and
+/// those that wait must leave room for those who only look. One more is refused.
+pub(crate) const WAITING: usize = 16;
 /// A switchover that takes longer is told as still under way, whatever the caller's deadline.
 const LONGEST_SWITCHOVER: Duration = Duration::from_secs(600);
 /// The machine answers a takeover by hand at once: it begins, or is refused.
@@ -58,13 +64,15 @@ pub(crate) struct Failover {
     pub(crate) asked: Asked,
     /// Room for [`WATCHERS`].
     pub(crate) watchers: Arc<Semaphore>,
+    /// Room for [`WAITING`].
+    pub(crate) waiting: Arc<Semaphore>,
     /// The socket's callers are forwarders.
     pub(crate) behind_forwarder: bool,
 }
 
 #[tonic::async_trait]
 impl FailoverService for Failover {
-    type WatchStatusStream = ReceiverStream<Result<wire::WatchStatusResponse, Status>>;
+    type WatchStatusStream = Answers<wire::WatchStatusResponse>;
 
     async fn get_status(
         &self,
@@ -87,9 +95,13 @@ impl FailoverService for Failover {
         let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_full| {
             Status::resource_exhausted(format!("{WATCHERS} watch the status already; no more are allowed"))
         })?;
-        let (watcher, stream) = mpsc::channel(TO_WATCHER);
-        let _detached = tokio::spawn(self.clone().watch(watcher, heartbeat, place));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let (watcher, last_word, stream) = answers(TO_WATCHER);
+        let watching = self.clone().watch(watcher, heartbeat);
+        let _detached = tokio::spawn(async move {
+            last_word.say(watching.await);
+            drop(place);
+        });
+        Ok(Response::new(stream))
     }
 
     async fn switchover(
@@ -116,10 +128,12 @@ impl FailoverService for Failover {
                 gap: None,
             }));
         }
+        let _place = self.place_to_wait()?;
         // Who joins only waits: asking again in the middle of a move would be refused under the very same id.
         if !joins {
-            self.asked.note(&request);
             ask(&self.operators, Input::SwitchoverRequested { request: request.clone() }).await?;
+            // Not before it is handed over: one that was not must not be waited for when it is asked for again.
+            self.asked.note(&request);
         }
         let event = wait_for(news, &request, ends_a_switchover, LONGEST_SWITCHOVER).await?;
         self.switched(request, event)
@@ -233,39 +247,56 @@ impl Failover {
         status
     }
 
-    /// Sends the status now, after every change, and at least once in `heartbeat`.
+    /// A place among the calls that wait for minutes.
+    pub(crate) fn place_to_wait(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.waiting).try_acquire_owned().map_err(|_full| {
+            let text = format!("{WAITING} calls wait for a move of the duty or a change of the mode already");
+            Status::resource_exhausted(text)
+        })
+    }
+
+    /// Sends the status now, after every change, and at least once in `heartbeat`; says how it ended.
     async fn watch(
         mut self,
         watcher: mpsc::Sender<Result<wire::WatchStatusResponse, Status>>,
         heartbeat: Duration,
-        _place: OwnedSemaphorePermit,
-    ) {
+    ) -> Status {
+        let left = || Status::cancelled("the watcher has left");
+        let stopping = || Status::unavailable("the node is stopping");
         let mut views = self.operators.view();
         let mut health = self.journal.health();
         let mut key_changes = keys::changes(self.keys.as_ref());
         loop {
             let answer = wire::WatchStatusResponse { status: Some(self.status()) };
             let _ = views.borrow_and_update();
-            if watcher.send(Ok(answer)).await.is_err() {
-                return;
+            // A status that is not sent is lost with its watcher.
+            let sent = tokio::select! {
+                sent = timeout(WATCHER_PATIENCE, watcher.send(Ok(answer))) => sent,
+                () = self.stop.cancelled() => return stopping(),
+            };
+            match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(_gone)) => return left(),
+                Err(_elapsed) => {
+                    return Status::data_loss("the watcher was too slow: it has read nothing for 30 s");
+                }
             }
             let earliest = Instant::now() + WATCH_PAUSE;
             let latest = Instant::now() + heartbeat;
             // Cancel-safe: a change that is not seen here is in the next status all the same.
             tokio::select! {
-                changed = views.changed() => if changed.is_err() { break },
+                changed = views.changed() => if changed.is_err() { return stopping() },
                 Ok(()) = self.plugins.changed() => {}
                 Ok(()) = health.changed() => {}
                 Ok(()) = self.trust_away.changed() => {}
                 Ok(()) = self.expiring.changed() => {}
                 () = key_changes.next() => {}
                 () = sleep_until(latest) => {}
-                () = watcher.closed() => return,
-                () = self.stop.cancelled() => break,
+                () = watcher.closed() => return left(),
+                () = self.stop.cancelled() => return stopping(),
             }
             sleep_until(earliest).await;
         }
-        let _ = watcher.try_send(Err(Status::unavailable("the node is stopping")));
     }
 
     fn switched(

@@ -5,18 +5,23 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_core::{Event, EventCode, Input, Mode, RequestId};
+use failover_core::{Event, EventCode, Input, Mode, RequestId, Severity};
 use onduty_api::errors::with_reason;
 use onduty_api::types::mode;
 use onduty_api::wire::failover::v1 as wire;
 use onduty_api::wire::types::v1 as types;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::failover::{Failover, REFUSED};
-use crate::requests::{answered, ask, request_id, wait_for};
+use crate::requests::{News, answered, ask, request_id, wait_for};
 
 /// A new role begins at once; a deactivation waits until the peer has heard of it, which takes a few heartbeats.
 const LONGEST_CHANGE: Duration = Duration::from_secs(120);
+
+/// How long the files of the settings may take; the disk may be one that does not answer.
+const FILES: Duration = Duration::from_secs(10);
 
 type Check = dyn Fn(Mode) -> Result<(), String> + Send + Sync;
 
@@ -66,7 +71,10 @@ impl Failover {
         })?;
         let named = !given.is_empty();
         let request = request_id(given)?;
+        let place = Arc::new(self.place_to_wait()?);
+        let news = self.journal.subscribe();
         if named && let Some(event) = answered(&self.journal, &request, ends_a_change).await {
+            self.keep(wanted, &event.sentence, &place).await?;
             return changed(request, wanted, event);
         }
         if let Some(lock) = &self.mode.locked_by {
@@ -74,32 +82,52 @@ impl Failover {
         }
         if self.operators.view().borrow().mode == wanted {
             let sentence = format!("the mode is {wanted} already");
+            self.keep(wanted, &sentence, &place).await?;
             return Ok(wire::SetModeResponse { request_id: String::new(), sentence, starts_anew: false });
         }
-        off_the_runtime(&self.mode.bear, wanted).await?.map_err(refused)?;
+        off_the_runtime(&self.mode.bear, wanted, &place).await.map_err(refused)?;
         // In a task of its own: a caller that leaves must not leave a mode that is in force and not kept.
-        let change = tokio::spawn(async move { self.carry_out(request, wanted, force).await });
+        let change = tokio::spawn(async move { self.carry_out(news, request, wanted, force, &place).await });
         change.await.map_err(|_broken| Status::internal("changing the mode broke"))?
     }
 
     async fn carry_out(
         &self,
+        news: News,
         request: RequestId,
         wanted: Mode,
         force: bool,
+        place: &Arc<OwnedSemaphorePermit>,
     ) -> Result<wire::SetModeResponse, Status> {
-        let news = self.journal.subscribe();
         let input = Input::ModeRequested { request: request.clone(), mode: wanted, force };
         ask(&self.operators, input).await?;
         let event = wait_for(news, &request, ends_a_change, LONGEST_CHANGE).await?;
-        let in_place = wanted.role().is_none() && event.code == EventCode::ModeChanged;
-        if in_place && let Err(why) = off_the_runtime(&self.mode.keep, wanted).await? {
-            let sentence = event.sentence;
-            return Err(Status::internal(format!(
-                "{sentence}; but it could not be kept, so the next start brings the mode of before: {why}"
-            )));
-        }
+        self.keep(wanted, &event.sentence, place).await?;
         changed(request, wanted, event)
+    }
+
+    /// Keeps a mode that this run has changed to and is in. A new role is kept by whoever starts anew.
+    async fn keep(
+        &self,
+        wanted: Mode,
+        sentence: &str,
+        place: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<(), Status> {
+        let in_force = self.operators.view().borrow().mode == wanted;
+        if !in_force || wanted.role().is_some() || self.mode.mode == wanted {
+            return Ok(());
+        }
+        let Err(why) = off_the_runtime(&self.mode.keep, wanted, place).await else { return Ok(()) };
+        let before = self.mode.mode;
+        // The caller may have left, and whoever starts the node next must find it.
+        self.journal.record(Event::plain(
+            EventCode::StorageDegraded,
+            Severity::Error,
+            format!("Mode {wanted} is in force and could not be kept: the next start brings {before} back ({why})."),
+        ));
+        Err(Status::internal(format!(
+            "{sentence}; but it could not be kept, so the next start brings the mode of before: {why}"
+        )))
     }
 }
 
@@ -120,9 +148,21 @@ fn refused(why: String) -> Status {
     with_reason(Code::FailedPrecondition, REFUSED, why)
 }
 
-async fn off_the_runtime(check: &Arc<Check>, mode: Mode) -> Result<Result<(), String>, Status> {
-    let check = Arc::clone(check);
-    tokio::task::spawn_blocking(move || check(mode))
-        .await
-        .map_err(|_broken| Status::internal("reading or writing the settings broke"))
+/// Reads or writes files, or says why not. A thread that a disk holds for longer keeps its place among the calls that wait,
+/// so that callers who ask again and again do not use up the threads.
+async fn off_the_runtime(
+    check: &Arc<Check>,
+    mode: Mode,
+    place: &Arc<OwnedSemaphorePermit>,
+) -> Result<(), String> {
+    let (check, place) = (Arc::clone(check), Arc::clone(place));
+    let done = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        check(mode)
+    });
+    match timeout(FILES, done).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_broken)) => Err("reading or writing the settings broke".to_owned()),
+        Err(_elapsed) => Err("the files of the settings do not answer within 10 s".to_owned()),
+    }
 }

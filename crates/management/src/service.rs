@@ -27,7 +27,7 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::connection_test::{ConnectionTest, TestService};
 use crate::discovery::{self, HealthOfServices};
 use crate::events::Events;
-use crate::failover::{Failover, WATCHERS};
+use crate::failover::{Failover, WAITING, WATCHERS};
 use crate::keys::Keys;
 use crate::mode::ModeSettings;
 use crate::requests::Asked;
@@ -149,6 +149,7 @@ impl Management {
             stop: stop.clone(),
             asked: Asked::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
             behind_forwarder,
         };
         let events = Events { journal, stop: stop.clone() };

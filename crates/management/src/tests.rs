@@ -52,6 +52,8 @@ struct Node {
     socket: PathBuf,
     plugins: watch::Sender<Arc<Vec<PluginStatus>>>,
     supervisor: SupervisorPort,
+    link: duty::LinkHandle,
+    driver: JoinHandle<()>,
     trust_away: watch::Sender<Option<String>>,
     keys: Keys,
     key_trouble: watch::Sender<Vec<Warning>>,
@@ -86,12 +88,27 @@ fn settings() -> Settings {
     }
 }
 
+/// What a node is like.
+struct Kind {
+    behind_forwarder: bool,
+    /// Its driver takes nothing: a request waits for ever, or finds the queue full.
+    stands_still: bool,
+    settings: Settings,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self { behind_forwarder: false, stands_still: false, settings: settings() }
+    }
+}
+
 impl Node {
     fn start() -> Self {
-        Self::start_with(false)
+        Self::start_as(Kind::default())
     }
 
-    fn start_with(behind_forwarder: bool) -> Self {
+    fn start_as(kind: Kind) -> Self {
+        let Kind { behind_forwarder, stands_still, settings } = kind;
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::real();
         let wall = clock.clone();
@@ -104,7 +121,7 @@ impl Node {
         let recorder = journal.clone();
         let (port, supervisor) = duty_ports();
         let (duty, handles) = duty::build(duty::Options {
-            settings: settings(),
+            settings,
             data_dir: folder.path().to_owned(),
             clock: clock.clone(),
             recorder: Recorder::new(move |event| recorder.record(event)),
@@ -132,15 +149,21 @@ impl Node {
         .unwrap();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(management.run(stop.clone()));
-        let _driver = tokio::spawn(async move {
+        let link = handles.link.clone();
+        let driver = tokio::spawn(async move {
             // The link's handle stays open as long as the driver runs.
             let _handles = handles;
-            duty.run(CancellationToken::new()).await
+            if stands_still {
+                std::future::pending::<()>().await;
+            }
+            let _end = duty.run(CancellationToken::new()).await;
         });
         Self {
             socket,
             plugins,
             supervisor,
+            link,
+            driver,
             trust_away,
             keys,
             key_trouble,

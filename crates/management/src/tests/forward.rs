@@ -66,7 +66,7 @@ async fn who_asks_is_told_by_the_forwarder_and_by_nobody_else() {
     let alone = Node::start();
     let answer = alone.failover().await.set_maintenance(asked()).await.unwrap().into_inner();
     assert_eq!(by(answer), own, "a caller's own word counts nothing");
-    let node = Node::start_with(true);
+    let node = Node::start_as(Kind { behind_forwarder: true, ..Kind::default() });
     let direct = node.failover().await.set_maintenance(asked()).await.unwrap().into_inner();
     assert_eq!(by(direct), "somebody-else", "what a forwarder says is taken");
     let forwarded = front(&node).failover().set_maintenance(asked()).await.unwrap().into_inner();

@@ -9,17 +9,24 @@ use super::*;
 use crate::ModeSettings;
 
 /// Settings that could bear everything but mode `secondary`; what is kept is a file in `folder`. A file named `full`
-/// there stands for a full disk.
+/// there stands for a full disk, one named `hangs` for a disk that does not answer.
 pub(super) fn mode_settings(folder: &Path) -> ModeSettings {
     let folder = folder.to_owned();
+    let hangs = folder.join("hangs");
     ModeSettings {
         mode: Mode::Primary,
         source: "onduty.toml:3".to_owned(),
         kept_in: "productive.toml".to_owned(),
         locked_by: None,
-        bear: Arc::new(|mode| match mode {
-            Mode::Secondary => Err("`redundancy.secondary.address` is missing".to_owned()),
-            Mode::Primary | Mode::Deactivated => Ok(()),
+        bear: Arc::new(move |mode| {
+            while hangs.exists() {
+                std::fs::write(hangs.with_file_name("asked"), "").unwrap();
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            match mode {
+                Mode::Secondary => Err("`redundancy.secondary.address` is missing".to_owned()),
+                Mode::Primary | Mode::Deactivated => Ok(()),
+            }
         }),
         keep: Arc::new(move |mode| {
             if folder.join("full").exists() {
@@ -77,4 +84,39 @@ async fn a_mode_that_cannot_be_kept_is_said_to_end_with_the_run() {
         half.message().contains("could not be kept") && half.message().contains("the disk is full"),
         "{half:?}"
     );
+    // Whoever starts the node next is told, too.
+    let mut events = EventsServiceClient::new(node.channel().await);
+    let listed = events.list_events(ListEventsRequest::default()).await.unwrap().into_inner().events;
+    let told = listed.iter().find(|event| event.code == "storage_degraded").expect("an event");
+    assert_eq!(told.severity(), types::Severity::Error);
+    assert_eq!(
+        told.sentence,
+        "Mode deactivated is in force and could not be kept: the next start brings primary back (the disk is full)."
+    );
+    // Asked for again, it is kept.
+    assert_eq!(set(&node, types::Mode::Deactivated, false).await.unwrap_err().code(), Code::Internal);
+    std::fs::remove_file(node.folder.path().join("full")).unwrap();
+    set(&node, types::Mode::Deactivated, false).await.unwrap();
+    assert_eq!(std::fs::read_to_string(node.folder.path().join("kept")).unwrap(), "deactivated");
+}
+
+#[tokio::test]
+async fn files_that_do_not_answer_are_not_waited_for() {
+    let node = Node::start();
+    let [hangs, asked] = ["hangs", "asked"].map(|name| node.folder.path().join(name));
+    std::fs::write(&hangs, "").unwrap();
+    let setting = set(&node, types::Mode::Deactivated, false);
+    let mut setting = std::pin::pin!(setting);
+    while !asked.exists() {
+        let early = timeout(Duration::from_millis(5), &mut setting).await;
+        assert!(early.is_err(), "{early:?}");
+    }
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    let refused = timeout(LIMIT, setting).await.expect("an answer");
+    std::fs::remove_file(&hangs).unwrap();
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("do not answer"), "{refused:?}");
 }

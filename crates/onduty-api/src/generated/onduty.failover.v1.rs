@@ -548,8 +548,8 @@ pub mod failover_service_client {
         /// least once in `heartbeat`, so that the watcher can tell silence from no news. A watcher that reads slowly holds up
         /// nobody: it gets fewer, never older ones.
         /// Unset: `heartbeat` is 5 s.
-        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms), RESOURCE_EXHAUSTED (64 watch already). UNAVAILABLE ends the stream
-        /// when the node stops.
+        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms), RESOURCE_EXHAUSTED (64 watch already), DATA_LOSS (the watcher
+        /// has read nothing for 30 s, and its place goes to the next). UNAVAILABLE ends the stream when the node stops.
         pub async fn watch_status(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchStatusRequest>,
@@ -587,7 +587,8 @@ pub mod failover_service_client {
         /// Unset: an empty `request_id` is made by the node; `check_only` is false. In the answer an empty `active` means that
         /// the node does not know who has the duty, an unset `gap` that it could not measure it.
         /// Errors: INVALID_ARGUMENT (`request_id` longer than 64 characters), FAILED_PRECONDITION (the duty cannot move now;
-        /// the message says why), ABORTED (it was begun and went back), DEADLINE_EXCEEDED (still under way after 10 minutes).
+        /// the message says why), ABORTED (it was begun and went back), DEADLINE_EXCEEDED (still under way after 10 minutes),
+        /// RESOURCE_EXHAUSTED (16 calls wait for a switchover or a change of the mode already).
         pub async fn switchover(
             &mut self,
             request: impl tonic::IntoRequest<super::SwitchoverRequest>,
@@ -792,7 +793,8 @@ pub mod failover_service_client {
         /// Errors: INVALID_ARGUMENT (no mode, or `request_id` longer than 64 characters), FAILED_PRECONDITION (the mode is
         /// locked by a variable or a flag, the heartbeat service that runs apart is not that of the mode, the settings lack what
         /// it needs, or the pair is not such that it can change now; the message says which), INTERNAL (it is in force, but
-        /// could not be kept), DEADLINE_EXCEEDED (still under way after 2 minutes).
+        /// could not be kept; asked for again, it is kept), DEADLINE_EXCEEDED (still under way after 2 minutes),
+        /// RESOURCE_EXHAUSTED (16 calls wait for a switchover or a change of the mode already).
         pub async fn set_mode(
             &mut self,
             request: impl tonic::IntoRequest<super::SetModeRequest>,
@@ -860,8 +862,8 @@ pub mod failover_service_server {
         /// least once in `heartbeat`, so that the watcher can tell silence from no news. A watcher that reads slowly holds up
         /// nobody: it gets fewer, never older ones.
         /// Unset: `heartbeat` is 5 s.
-        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms), RESOURCE_EXHAUSTED (64 watch already). UNAVAILABLE ends the stream
-        /// when the node stops.
+        /// Errors: INVALID_ARGUMENT (`heartbeat` below 100 ms), RESOURCE_EXHAUSTED (64 watch already), DATA_LOSS (the watcher
+        /// has read nothing for 30 s, and its place goes to the next). UNAVAILABLE ends the stream when the node stops.
         async fn watch_status(
             &self,
             request: tonic::Request<super::WatchStatusRequest>,
@@ -880,7 +882,8 @@ pub mod failover_service_server {
         /// Unset: an empty `request_id` is made by the node; `check_only` is false. In the answer an empty `active` means that
         /// the node does not know who has the duty, an unset `gap` that it could not measure it.
         /// Errors: INVALID_ARGUMENT (`request_id` longer than 64 characters), FAILED_PRECONDITION (the duty cannot move now;
-        /// the message says why), ABORTED (it was begun and went back), DEADLINE_EXCEEDED (still under way after 10 minutes).
+        /// the message says why), ABORTED (it was begun and went back), DEADLINE_EXCEEDED (still under way after 10 minutes),
+        /// RESOURCE_EXHAUSTED (16 calls wait for a switchover or a change of the mode already).
         async fn switchover(
             &self,
             request: tonic::Request<super::SwitchoverRequest>,
@@ -964,7 +967,8 @@ pub mod failover_service_server {
         /// Errors: INVALID_ARGUMENT (no mode, or `request_id` longer than 64 characters), FAILED_PRECONDITION (the mode is
         /// locked by a variable or a flag, the heartbeat service that runs apart is not that of the mode, the settings lack what
         /// it needs, or the pair is not such that it can change now; the message says which), INTERNAL (it is in force, but
-        /// could not be kept), DEADLINE_EXCEEDED (still under way after 2 minutes).
+        /// could not be kept; asked for again, it is kept), DEADLINE_EXCEEDED (still under way after 2 minutes),
+        /// RESOURCE_EXHAUSTED (16 calls wait for a switchover or a change of the mode already).
         async fn set_mode(
             &self,
             request: tonic::Request<super::SetModeRequest>,
