@@ -66,6 +66,8 @@ pub(crate) struct Failover {
     pub(crate) watchers: Arc<Semaphore>,
     /// Room for [`WAITING`].
     pub(crate) waiting: Arc<Semaphore>,
+    /// Whether a stop hands the duty over, as the settings have it.
+    pub(crate) handover_on_stop: bool,
     /// The socket's callers are forwarders.
     pub(crate) behind_forwarder: bool,
 }
@@ -146,17 +148,7 @@ impl FailoverService for Failover {
         let keep_duty = request.into_inner().keep_duty;
         let view = Arc::clone(&self.operators.view().borrow());
         ask(&self.operators, Input::StopRequested { handover: !keep_duty }).await?;
-        let name = &view.identity.name;
-        let sentence = if !view.state.may_run_plugins() {
-            format!("{name} stops; it does not run the plugins")
-        } else if keep_duty {
-            format!("{name} stops its plugins and ends without handing the duty over")
-        } else if let Some(why) = &view.switchover_blocked {
-            format!("{name} stops its plugins and ends; the duty cannot be handed over: {why}")
-        } else {
-            format!("{name} hands the duty over and stops")
-        };
-        Ok(Response::new(wire::StopResponse { sentence }))
+        Ok(Response::new(wire::StopResponse { sentence: ending(&view, keep_duty, self.handover_on_stop) }))
     }
 
     async fn set_maintenance(
@@ -323,6 +315,24 @@ impl Failover {
 /// The events that end a switchover.
 fn ends_a_switchover(code: EventCode) -> bool {
     [EventCode::HandoverDone, EventCode::HandoverFailed, EventCode::RequestRefused].contains(&code)
+}
+
+/// What a stop that is asked for now will do.
+fn ending(view: &View, keep_duty: bool, handover_on_stop: bool) -> String {
+    let name = &view.identity.name;
+    if !view.state.may_run_plugins() {
+        format!("{name} stops; it does not run the plugins")
+    } else if keep_duty {
+        format!("{name} stops its plugins and ends without handing the duty over")
+    } else if !handover_on_stop {
+        format!(
+            "{name} stops its plugins and ends without handing the duty over: `redundancy.handover_on_stop` is false"
+        )
+    } else if let Some(why) = &view.switchover_blocked {
+        format!("{name} stops its plugins and ends; the duty cannot be handed over: {why}")
+    } else {
+        format!("{name} hands the duty over and stops")
+    }
 }
 
 /// Whether this very request is what moves the duty now.

@@ -66,6 +66,8 @@ pub struct Options {
     pub expiring: watch::Receiver<Vec<Warning>>,
     /// The keys of the pair; `None`: there is no link.
     pub keys: Option<Keys>,
+    /// Whether a stop hands the duty over (`redundancy.handover_on_stop`).
+    pub handover_on_stop: bool,
     /// Whether operators come through a forwarder (see [`crate::forward`]), whose word for who they are is taken.
     pub behind_forwarder: bool,
 }
@@ -132,6 +134,7 @@ impl Management {
             trust_away,
             expiring,
             keys,
+            handover_on_stop,
             behind_forwarder,
         } = options;
         let certificates = certificates.map(|certificates| {
@@ -150,6 +153,7 @@ impl Management {
             asked: Asked::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             waiting: Arc::new(Semaphore::new(WAITING)),
+            handover_on_stop,
             behind_forwarder,
         };
         let events = Events { journal, stop: stop.clone() };

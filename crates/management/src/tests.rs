@@ -24,8 +24,8 @@ use onduty_api::wire::events::v1::events_service_client::EventsServiceClient;
 use onduty_api::wire::events::v1::{ListEventsRequest, WatchEventsRequest};
 use onduty_api::wire::failover::v1::failover_service_client::FailoverServiceClient;
 use onduty_api::wire::failover::v1::{
-    ClearMaintenanceRequest, GetStatusRequest, SetMaintenanceRequest, SwitchoverRequest, TakeOverRequest,
-    WatchStatusRequest,
+    ClearMaintenanceRequest, GetStatusRequest, SetMaintenanceRequest, StopRequest, SwitchoverRequest,
+    TakeOverRequest, WatchStatusRequest,
 };
 use onduty_api::wire::heartbeat::v1::TestRequest;
 use onduty_api::wire::heartbeat::v1::connection_test_service_client::ConnectionTestServiceClient;
@@ -109,6 +109,7 @@ impl Node {
 
     fn start_as(kind: Kind) -> Self {
         let Kind { behind_forwarder, stands_still, settings } = kind;
+        let handover_on_stop = settings.handover_on_stop;
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::real();
         let wall = clock.clone();
@@ -144,6 +145,7 @@ impl Node {
             trust_away: trust_away.subscribe(),
             expiring: watch::channel(Vec::new()).1,
             keys: Some(keys.clone()),
+            handover_on_stop,
             behind_forwarder,
         })
         .unwrap();
@@ -336,4 +338,35 @@ async fn maintenance_needs_a_reason_and_an_end_and_is_journalled_with_its_caller
     let mut watched = events.watch_events(after).await.unwrap().into_inner();
     let next = timeout(LIMIT, watched.message()).await.unwrap().unwrap().unwrap().event.unwrap();
     assert_eq!(next.number, listed[1].number);
+}
+
+#[tokio::test]
+async fn a_stop_says_what_it_will_do_and_which_setting_has_it_so() {
+    for (handover_on_stop, keep_duty, end) in [
+        (true, false, "the duty cannot be handed over: the secondary is not connected as a fitting peer"),
+        (false, false, "ends without handing the duty over: `redundancy.handover_on_stop` is false"),
+        (false, true, "ends without handing the duty over"),
+    ] {
+        let settings = Settings {
+            handover_on_stop,
+            startup_wait: Duration::ZERO,
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_millis(150),
+            ..settings()
+        };
+        let node = Node::start_as(Kind { settings, ..Kind::default() });
+        let mut client = node.failover().await;
+        let begun = async {
+            let mut watch = client.watch_status(WatchStatusRequest::default()).await.unwrap().into_inner();
+            loop {
+                let status = watch.message().await.unwrap().unwrap().status.unwrap();
+                if status.node.unwrap().state() == types::NodeState::TakingOver {
+                    return;
+                }
+            }
+        };
+        timeout(LIMIT, begun).await.expect("it begins");
+        let told = client.stop(StopRequest { keep_duty }).await.unwrap().into_inner().sentence;
+        assert!(told.starts_with("node-a stops its plugins and ") && told.ends_with(end), "{told}");
+    }
 }

@@ -615,7 +615,8 @@ pub mod failover_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Stop ends the node, after a hand-over if it is active, the peer is fit and `keep_duty` is unset.
+        /// Stop ends the node, after a hand-over if it is active, the peer is fit, `keep_duty` is unset and the setting
+        /// `redundancy.handover_on_stop` is true; the answer says which of them it will be.
         ///
         /// Who may call: whoever may open the node's unix socket.
         /// Guarantees: returns when the stop has begun, not when it is over; a second call changes nothing but may give the
@@ -891,7 +892,8 @@ pub mod failover_service_server {
             tonic::Response<super::SwitchoverResponse>,
             tonic::Status,
         >;
-        /// Stop ends the node, after a hand-over if it is active, the peer is fit and `keep_duty` is unset.
+        /// Stop ends the node, after a hand-over if it is active, the peer is fit, `keep_duty` is unset and the setting
+        /// `redundancy.handover_on_stop` is true; the answer says which of them it will be.
         ///
         /// Who may call: whoever may open the node's unix socket.
         /// Guarantees: returns when the stop has begun, not when it is over; a second call changes nothing but may give the

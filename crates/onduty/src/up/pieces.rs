@@ -117,6 +117,7 @@ pub(crate) fn operators(
         plugins,
         connection_test,
         mode: mode::settings(prepared),
+        handover_on_stop: prepared.loaded.settings.redundancy.handover_on_stop,
         started: prepared.clock.boot(),
         certificates: trust.certificates.clone(),
         trust_away: trust.away.clone(),
