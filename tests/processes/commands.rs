@@ -170,3 +170,43 @@ fn the_link_is_tried_beside_the_running_session_without_anybody_noticing() {
     assert!(lines.last().unwrap().starts_with("project  skipped"), "{answer:?}");
     assert!(answer.stderr.ends_with("the step `tcp` failed [connection_refused]\n"), "{answer:?}");
 }
+
+/// As a collector reads them: the text format of Prometheus.
+#[test]
+fn figures_for_a_monitoring_system_are_those_of_the_status_and_say_what_runs_out() {
+    let pair = pair();
+    let said = pair.primary.ask(&["metrics"]);
+    assert!(said.code == Some(0) && said.stderr.is_empty(), "{said:?}");
+    let figure = |series: &str| {
+        let line = said.stdout.lines().find(|line| line.starts_with(series));
+        let value = line.and_then(|line| line.rsplit_once(' ')).map(|(_, value)| value.parse::<f64>());
+        value.unwrap_or_else(|| panic!("no {series} in\n{}", said.stdout)).unwrap()
+    };
+    for (series, value) in [
+        ("onduty_redundancy{word=\"ready\"}", 1.0),
+        ("onduty_redundancy{word=\"lost\"}", 0.0),
+        ("onduty_state{state=\"active\"}", 1.0),
+        ("onduty_peer_link{verdict=\"established\"}", 1.0),
+        ("onduty_plugin_state{plugin=\"canary\",state=\"ready\"}", 1.0),
+        ("onduty_plugin_restarts{plugin=\"canary\"}", 0.0),
+        ("onduty_info{node=\"node-a\",mode=\"primary\",role=\"primary\"", 1.0),
+        ("onduty_fit", 1.0),
+    ] {
+        assert_eq!(figure(series), value, "{series}");
+    }
+    let shown = pair.primary.ask(&["certs", "show", "--json"]).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let own = format!("store=\"own\",fingerprint={}", shown["fingerprint"]);
+    let until = figure(&format!("onduty_certificate_not_after_seconds{{{own}"));
+    let years = (until - figure("onduty_start_time_seconds")) / (365.25 * 86_400.0);
+    assert!((19.9..20.1).contains(&years), "{years}");
+    let names = said.stdout.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    let helps = said.stdout.lines().filter(|line| line.starts_with("# HELP ")).count();
+    assert!(names == helps && names >= 10, "{}", said.stdout);
+    // The page names each of them, and no other.
+    let page = include_str!("../../docs/operations/metrics.md");
+    for line in said.stdout.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        assert!(page.contains(&format!("| `{name}` |")), "{name} is not on the page");
+    }
+}

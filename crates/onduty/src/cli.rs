@@ -74,6 +74,8 @@ pub(crate) enum Command {
     /// Look at settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print figures of the node as Prometheus reads them, what runs out among them
+    Metrics(NodeArgs),
     /// Tell by the exit code whether the node is well (for containers)
     Health(HealthArgs),
     /// Run one service of a node in a process of its own; together they are what `up` is, and start in any order

@@ -82,6 +82,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Mode(args) => ask(run::mode::run(&args)),
         Command::Events(args) => ask(run::events::run(&args)),
         Command::Plugins(PluginsCommand::List(args)) => ask(run::plugins::list(&args)),
+        Command::Metrics(args) => ask(run::metrics::run(&args)),
         Command::Health(args) => ask(run::health::run(&args)),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod key;
 pub(crate) mod maintenance;
+pub(crate) mod metrics;
 pub(crate) mod mode;
 pub(crate) mod plugins;
 pub(crate) mod render;

@@ -7,7 +7,7 @@
 //! ```
 
 mod place;
-mod text;
+pub(super) mod text;
 pub(crate) mod verify;
 
 use std::fs::{File, OpenOptions};

@@ -11,7 +11,7 @@ use crate::tables;
 const SHORT: usize = 8;
 
 /// The whole fingerprint, as every other tool shows it.
-pub(super) fn fingerprint(certificate: &Certificate) -> String {
+pub(in crate::commands) fn fingerprint(certificate: &Certificate) -> String {
     grouped(&certificate.fingerprint)
 }
 
@@ -20,7 +20,7 @@ fn grouped(bytes: &[u8]) -> String {
 }
 
 /// Where it is, in a word.
-pub(super) fn store_name(certificate: &Certificate) -> &'static str {
+pub(in crate::commands) fn store_name(certificate: &Certificate) -> &'static str {
     store(certificate.store())
 }
 
