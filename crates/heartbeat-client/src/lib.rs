@@ -28,4 +28,4 @@ mod tombstone;
 
 pub use network::{Network, TokioNetwork};
 pub use service::{Client, ClientHandle, Options, build, build_with};
-pub use tombstone::{TOMBSTONE_BYTES, TOMBSTONE_MAGIC};
+pub use tombstone::{TOMBSTONE_BYTES, TOMBSTONE_MAGIC, is_proof};

@@ -38,7 +38,7 @@ pub(crate) async fn probe<N: Network>(
     let probing = async {
         loop {
             if let Ok(Some(bytes)) = timeout(patience, read(network, remote)).await
-                && is_promised(&bytes, promise)
+                && is_proof(&bytes, promise)
             {
                 return;
             }
@@ -57,13 +57,18 @@ async fn read<N: Network>(network: &N, remote: SocketAddr) -> Option<[u8; TOMBST
     (io.read(&mut more).await.ok()? == 0).then_some(bytes)
 }
 
-fn is_promised(bytes: &[u8; TOMBSTONE_BYTES], promise: TombstonePromise) -> bool {
-    let Some((epoch, secret)) = bytes.strip_prefix(TOMBSTONE_MAGIC).and_then(<[u8]>::split_first_chunk::<8>)
+/// Whether these bytes prove that every plugin of the promised epoch is gone: exactly a tombstone of that epoch with the
+/// promised secret. Takes any bytes: whoever answers at the peer's port has sent them.
+#[must_use]
+pub fn is_proof(shown: &[u8], promise: TombstonePromise) -> bool {
+    let Some((epoch, secret)) = shown.strip_prefix(TOMBSTONE_MAGIC).and_then(<[u8]>::split_first_chunk::<8>)
     else {
         return false;
     };
-    let shown: [u8; 32] = Sha256::digest(secret).into();
-    Epoch(u64::from_be_bytes(*epoch)) == promise.epoch && bool::from(shown.ct_eq(&promise.sha256))
+    let digest: [u8; 32] = Sha256::digest(secret).into();
+    shown.len() == TOMBSTONE_BYTES
+        && Epoch(u64::from_be_bytes(*epoch)) == promise.epoch
+        && bool::from(digest.ct_eq(&promise.sha256))
 }
 
 #[cfg(test)]
@@ -82,13 +87,16 @@ mod tests {
     fn only_the_promised_secret_of_the_promised_epoch_counts() {
         let secret = [7; 32];
         let promise = TombstonePromise { epoch: Epoch(12), sha256: Sha256::digest(secret).into() };
-        assert!(is_promised(&tombstone(12, secret), promise));
-        assert!(!is_promised(&tombstone(14, secret), promise));
-        assert!(!is_promised(&tombstone(12, [8; 32]), promise));
+        assert!(is_proof(&tombstone(12, secret), promise));
+        assert!(!is_proof(&tombstone(14, secret), promise));
+        assert!(!is_proof(&tombstone(12, [8; 32]), promise));
         for at in 0..TOMBSTONE_BYTES {
             let mut changed = tombstone(12, secret);
             changed[at] ^= 1;
-            assert!(!is_promised(&changed, promise), "byte {at}");
+            assert!(!is_proof(&changed, promise), "byte {at}");
         }
+        let long = [&tombstone(12, secret)[..], &[7]].concat();
+        let of_long = TombstonePromise { sha256: Sha256::digest([7; 33]).into(), ..promise };
+        assert!(!is_proof(&long, promise) && !is_proof(&long, of_long), "a secret has 32 bytes");
     }
 }
