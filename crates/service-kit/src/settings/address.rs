@@ -59,14 +59,19 @@ impl std::str::FromStr for PeerAddress {
             return Err(rule("nothing may follow the port"));
         }
         let host = url.host().ok_or_else(|| rule("the host is missing"))?.to_owned();
-        // The parser drops `:443`, the usual port of https, as if it had not been written; here it means something.
-        let written_443 = text.trim_end_matches('/').ends_with(":443");
-        let port = url.port().unwrap_or(if written_443 { 443 } else { DEFAULT_PORT });
+        let port = url.port().or_else(|| written_443(text)).unwrap_or(DEFAULT_PORT);
         if port == 0 {
             return Err(rule("port 0 cannot be dialled"));
         }
         Ok(Self { host, port })
     }
+}
+
+/// The parser drops 443, the usual port of https, as if it had not been written; here it means something. It keeps it where
+/// another port is the usual one, however it was written.
+fn written_443(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once(':')?;
+    url::Url::parse(&format!("http:{rest}")).ok()?.port()
 }
 
 /// The primary's addresses, one per network path: 1 to [`PathId::MOST`], all different.

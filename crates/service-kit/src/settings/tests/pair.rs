@@ -133,7 +133,13 @@ fn addresses() {
     assert_eq!(accepted("'https://a'"), ("a".into(), 5001, "https://a:5001".into()));
     assert_eq!(accepted("'https://a/'").1, 5001);
     assert_eq!(accepted("['https://a:7']").1, 7);
-    assert_eq!(accepted("'https://a:443'").1, 443);
+    for written in
+        ["https://a:443", "https://a:443/", "https://a:0443", "HTTPS://a:443/.", "https://[::443]:443"]
+    {
+        assert_eq!(accepted(&format!("'{written}'")).1, 443, "{written}");
+    }
+    assert_eq!(accepted("'https://[::443]'").1, 5001);
+    assert_eq!(accepted("'https://a:80'").1, 80);
     assert_eq!(accepted("'https://[fe80::1]:7'"), ("fe80::1".into(), 7, "https://[fe80::1]:7".into()));
     assert_eq!(accepted("'https://10.0.0.1'").0, "10.0.0.1");
 }
