@@ -154,9 +154,9 @@ impl Setting for PeerAddresses {
     }
 
     fn show_wrong(&self, value: &Value) -> String {
-        let text = show_raw(value);
-        // Somebody may have written a password into the address.
-        if text.contains('@') { "(not shown, it has a user name)".to_owned() } else { text }
+        // Somebody may have written a password into the address; all of it counts, also what is cut from a long one.
+        let whole = serde_json::to_string(value).unwrap_or_default();
+        if whole.contains('@') { "(not shown, it has a user name)".to_owned() } else { show_raw(value) }
     }
 }
 

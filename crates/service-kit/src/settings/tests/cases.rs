@@ -150,6 +150,7 @@ fn secrets_are_shown_nowhere() {
         "[plugins.p]\ncommand = ['/p']\nenv = { PASSWORD = ['hidden'] }",
         "[redundancy.secondary]\naddress = 'https://user:hidden@host'",
         "[redundancy.secondary]\naddress = ['https://user:hidden@host', 'x']",
+        &format!("[redundancy.secondary]\naddress = 'https://user:hidden{}@host'", "x".repeat(200)),
     ] {
         let place = Place::with(wrong).variable("ONDUTY_PLUGINS__Q__ENV", "{hidden");
         let problems = place.load().unwrap_err();
