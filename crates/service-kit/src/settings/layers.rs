@@ -94,7 +94,9 @@ impl Layer {
             }
         };
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let line_of = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+        // Counted once: there is a question for each key, and there may be a hundred thousand.
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let line_of = |offset: usize| 1 + ends.partition_point(|end| *end < offset);
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             // Only the message: the text around the place may be a key.

@@ -94,10 +94,14 @@ impl std::error::Error for Problems {}
 /// The candidate that is most like `text`, if one is like it at all: at most a third of it differs.
 pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = text.to_lowercase();
+    let letters = lower.chars().count();
+    let most = |candidate: &str| (candidate.len().max(letters) / 3).max(1);
     candidates
         .into_iter()
+        // What is so much longer is not compared letter by letter: a whole file may have become one key.
+        .filter(|candidate| letters.abs_diff(candidate.len()) <= most(candidate))
         .map(|candidate| (distance(&lower, candidate), candidate))
-        .filter(|(changes, candidate)| *changes <= (candidate.len().max(lower.len()) / 3).max(1))
+        .filter(|(changes, candidate)| *changes <= most(candidate))
         .min_by_key(|(changes, _)| *changes)
         .map(|(_, candidate)| candidate)
 }

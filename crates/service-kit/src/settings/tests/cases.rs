@@ -158,6 +158,16 @@ fn secrets_are_shown_nowhere() {
     }
 }
 
+/// Not a thread's whole stack, and not an hour.
+#[test]
+fn a_file_of_plugins_and_a_file_that_is_one_key_are_refused_at_once() {
+    let plugin = |number: usize| format!("[plugins.p{number}]\nafter = [\"p{}\"]\n", number + 1);
+    let many = problems((0..20_000).map(plugin).collect::<String>());
+    assert_eq!(many, ["default: `plugins` has 20000 plugins; a node can run 64"]);
+    let key = "k".repeat(1_000_000);
+    assert_eq!(problems(format!("{key} = 1")), [format!("onduty.toml:1: `{key}` is not a setting")]);
+}
+
 #[test]
 fn files_that_are_no_settings() {
     assert_eq!(problems(b"[node]\nname = '\xff\xfe'\n"), ["onduty.toml:2: is not UTF-8: byte 0xff"]);
