@@ -6,7 +6,7 @@ use failover_core::PathId;
 use figment::value::Value;
 
 use super::node::DEFAULT_PORT;
-use super::value::{Blank, Limits, Raw, Setting, quoted, show_raw};
+use super::value::{Blank, Limits, Raw, Setting, as_json, quoted, show_raw};
 
 /// Where the primary is reached: host and port out of an `https://` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Setting for PeerAddresses {
         let all: Vec<String> = self.0.iter().map(PeerAddress::to_string).collect();
         match &all[..] {
             [only] => Some(quoted(only)),
-            _ => Some(serde_json::Value::from(all).to_string()),
+            _ => Some(as_json(all)),
         }
     }
 

@@ -64,12 +64,14 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.source)?;
-        match (&self.key, &self.value) {
-            (key, _) if key.is_empty() => f.write_str(&self.rule),
-            (key, Some(value)) => write!(f, "`{key}` is {value}: {}", self.rule),
-            (key, None) => write!(f, "`{key}` {}", self.rule),
-        }
+        let (source, rule) = (&self.source, &self.rule);
+        let sentence = match (&self.key, &self.value) {
+            (key, _) if key.is_empty() => format!("{source}: {rule}"),
+            (key, Some(value)) => format!("{source}: `{key}` is {value}: {rule}"),
+            (key, None) => format!("{source}: `{key}` {rule}"),
+        };
+        // Keys and names are as somebody wrote them: nothing of them may look like another line, or be a terminal's command.
+        f.write_str(&sentence.replace(char::is_control, "?"))
     }
 }
 

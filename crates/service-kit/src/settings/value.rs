@@ -72,10 +72,23 @@ pub fn show_duration(span: Duration) -> String {
 
 /// A text as the file would have it.
 pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    as_json(text)
 }
 
-/// Any value as the file would have it, for messages; cut when long.
+/// Texts as the file would have them. What JSON leaves as it is and TOML does not allow (DEL), or a terminal would take for a
+/// command, is escaped: both read it alike.
+pub(super) fn as_json(value: impl Into<serde_json::Value>) -> String {
+    let mut shown = String::new();
+    for c in value.into().to_string().chars() {
+        if c.is_control() {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// A value where a table belongs: what it is, not what is in it, for that may be a secret.
 pub(super) fn kind_of(value: &Value) -> String {
     match value {
@@ -86,8 +99,10 @@ pub(super) fn kind_of(value: &Value) -> String {
     }
 }
 
+/// Any value as the file would have it, for messages; cut when long.
 pub(super) fn show_raw(value: &Value) -> String {
-    let text = serde_json::to_string(value).unwrap_or_else(|_| "a value that cannot be shown".to_owned());
+    let text =
+        serde_json::to_value(value).map_or_else(|_| "a value that cannot be shown".to_owned(), as_json);
     match text.char_indices().nth(120) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -229,7 +244,11 @@ impl Setting for PathBuf {
     }
 
     fn read(&mut self, raw: Raw<'_>, _: Limits) -> Result<(), String> {
-        let path = Self::from(text_of(raw)?);
+        let text = text_of(raw)?;
+        if text.contains('\0') {
+            return Err("must not contain a NUL byte".to_owned());
+        }
+        let path = Self::from(text);
         if !path.is_absolute() {
             return Err("must be an absolute path, beginning with /".to_owned());
         }
@@ -272,7 +291,7 @@ impl Setting for Vec<String> {
     }
 
     fn show(&self) -> Option<String> {
-        Some(serde_json::Value::from(self.clone()).to_string())
+        Some(as_json(self.clone()))
     }
 }
 

@@ -158,6 +158,31 @@ fn secrets_are_shown_nowhere() {
     }
 }
 
+/// As `config show` prints them they can be put into a file, and nothing of them moves a terminal.
+#[test]
+fn characters_that_do_nothing_good() {
+    let file = "[plugins.p]\ncommand = [\"/p\", \"\\u007f\\u001b\\u009b\"]\nuser = \"a\\u007f\"";
+    let value = |loaded: &Loaded, key: &str| {
+        loaded.effective().into_iter().find(|e| e.key == key).and_then(|e| e.value).unwrap()
+    };
+    let fine = loaded(file);
+    let (command, user) = (value(&fine, "plugins.p.command"), value(&fine, "plugins.p.user"));
+    assert_eq!((command.as_str(), user.as_str()), (r#"["/p","\u007f\u001b\u009b"]"#, r#""a\u007f""#));
+    let again = loaded(&format!("[plugins.p]\ncommand = {command}\nuser = {user}\n"));
+    assert_eq!(again.settings.plugins["p"].command, fine.settings.plugins["p"].command);
+
+    let wrong =
+        "\"a\\u001bb\\nc\" = 1\n[plugins.p]\ncommand = ['/p']\nafter = [\"\\n\"]\ndir = \"/a\\u0000\"";
+    assert_eq!(
+        problems(wrong),
+        [
+            "onduty.toml:1: `a?b?c` is not a setting",
+            "onduty.toml:5: `plugins.p.dir` is \"/a\\u0000\": must not contain a NUL byte",
+            "onduty.toml:4: `plugins.p.after` is [\"\\n\"]: there is no plugin `?`; there are: p",
+        ]
+    );
+}
+
 /// Not a thread's whole stack, and not an hour.
 #[test]
 fn a_file_of_plugins_and_a_file_that_is_one_key_are_refused_at_once() {
