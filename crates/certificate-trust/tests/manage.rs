@@ -197,6 +197,20 @@ fn an_import_is_whole_or_nothing() {
     assert!(change.to_string().contains("refused all the same: it expired 3 days ago"), "{change}");
 }
 
+/// A stranger's name cannot hide from an operator why and when it was refused.
+#[test]
+fn a_name_that_looks_like_pem_hides_no_words() {
+    let node = Node::new(&["node-b"]);
+    let store = store(&node);
+    let odd = self_signed(|params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, "-----BEGIN CERTIFICATE-----");
+    });
+    store.import(&odd, ImportAs::Peer, NOW).unwrap();
+    let [_own, entry] = &store.list().unwrap().entries[..] else { panic!("two certificates") };
+    assert_eq!(entry.reason.as_deref(), Some("imported by an operator"));
+    assert!(entry.since.is_some());
+}
+
 #[tokio::test]
 async fn a_revocation_list_is_imported_replaced_and_deleted() {
     let (b, root) = (Node::new(&["node-b"]), Authority::root("Plant CA", plain));

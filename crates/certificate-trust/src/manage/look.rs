@@ -149,9 +149,9 @@ pub(super) fn read_entries(place: Place, file: &Path) -> Result<Vec<Entry>, Stri
     certificates.iter().map(|der| entry(der)).collect()
 }
 
-/// What stands before the certificate in a file that was written here.
+/// What stands before the certificate in a file that was written here. It begins a line: within one it is a stranger's name.
 fn text_before(bytes: &[u8]) -> String {
-    let end = bytes.windows(11).position(|part| part == b"-----BEGIN ").unwrap_or(0);
+    let end = bytes.windows(12).position(|part| part == b"\n-----BEGIN ").map_or(0, |end| end + 1);
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 
