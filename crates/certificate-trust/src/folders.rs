@@ -41,7 +41,7 @@ pub(crate) const MAX_FILES: usize = 256;
 const MAX_BYTES: usize = 1024 * 1024;
 /// One revocation list, and all together.
 pub(crate) const MAX_CRL: usize = 1024 * 1024;
-const MAX_CRLS: usize = 2 * 1024 * 1024;
+pub(crate) const MAX_CRLS: usize = 2 * 1024 * 1024;
 /// Rejected certificates; above that nobody is trusted, because one of the rest may be meant.
 pub(crate) const MAX_DISTRUSTED: usize = 4096;
 /// Threads that may be in the folders at once. On a disk that hangs only these hang with it.

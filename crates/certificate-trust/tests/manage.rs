@@ -197,6 +197,53 @@ fn an_import_is_whole_or_nothing() {
     assert!(change.to_string().contains("refused all the same: it expired 3 days ago"), "{change}");
 }
 
+/// Found out only while writing, the first half would stay.
+#[test]
+fn an_import_that_has_no_room_writes_nothing() {
+    let node = Node::new(&["node-b"]);
+    let (store, root) = (store(&node), Authority::root("Plant CA", plain));
+    for number in 0..255 {
+        fs::write(store.trusted().join(format!("{number}.pem")), "not yet a certificate").unwrap();
+    }
+    let both = [self_signed(plain), self_signed(|params| params.not_after = day!(99))];
+    let text =
+        [pem(&both[0]), pem(&both[1]), pem(&root.der), pem_of(&root.crl(&[], -1, 30), "X509 CRL")].concat();
+    let error = store.import(text.as_bytes(), ImportAs::Peer, NOW).unwrap_err();
+    assert_eq!(error.code(), "certs.full");
+    let written = [store.issuers(), store.crls()[0].clone()].map(|folder| support::files(&folder).len());
+    assert_eq!((support::files(&store.trusted()).len(), written), (255, [0, 0]));
+    for _again in 0..2 {
+        store.import(&both[0], ImportAs::Peer, NOW).unwrap();
+        assert_eq!(support::files(&store.trusted()).len(), 256, "the last one, and what is there is no more");
+    }
+}
+
+/// A file that is larger than what is read would be imported, and trusted by nobody.
+#[test]
+fn what_could_not_be_read_again_is_not_imported() {
+    let node = Node::new(&["node-b"]);
+    let store = store(&node);
+    let large = self_signed(|params| {
+        let name =
+            |number: usize| rcgen::SanType::DnsName(format!("node-{number:05}.plant").try_into().unwrap());
+        params.subject_alt_names = (0..2800).map(name).collect();
+    });
+    assert!(large.len() < 64 * 1024, "a certificate that can be looked at: {}", large.len());
+    let error = store.import(&large, ImportAs::Peer, NOW).unwrap_err().to_string();
+    assert!(error.contains("at most 65536 are read"), "{error}");
+    assert!(support::files(&store.trusted()).is_empty());
+
+    let list = |name: &str| {
+        let serials: Vec<u64> = (0..30_000).map(|serial| u64::MAX / 2 + serial).collect();
+        Authority::root(name, plain).crl(&serials, -1, 30)
+    };
+    store.import(&list("A"), ImportAs::Peer, NOW).unwrap();
+    store.import(&list("B"), ImportAs::Peer, NOW).unwrap();
+    let error = store.import(&list("C"), ImportAs::Peer, NOW).unwrap_err().to_string();
+    assert!(error.contains("all revocation lists together would have"), "{error}");
+    assert_eq!(support::files(&store.crls()[0]).len(), 2, "one more, and none could be used");
+}
+
 /// A stranger's name cannot hide from an operator why and when it was refused.
 #[test]
 fn a_name_that_looks_like_pem_hides_no_words() {

@@ -157,9 +157,7 @@ impl PkiStore {
             return Err(ManageError::Full { place, most });
         }
         let path = folder.join(format!("{}.pem", crate::Fingerprint::of(der).to_hex()));
-        let decided = rfc3339(i64::try_from(now_unix).unwrap_or(i64::MAX));
-        let words = [("Reason", one_line(reason).as_str()), ("Decided", &decided)].map(line).concat();
-        atomic_file::write_with_mode(&path, file_text(der, &words).as_bytes(), MODE)
+        atomic_file::write_with_mode(&path, decided_text(der, now_unix, reason).as_bytes(), MODE)
             .map_err(|source| PkiError { operation: "write", path, source }.into())
     }
 
@@ -173,6 +171,13 @@ impl PkiStore {
         from.dedup();
         Ok(from)
     }
+}
+
+/// The text of a file with the words of a decision.
+pub(super) fn decided_text(der: &[u8], now_unix: u64, reason: &str) -> String {
+    let decided = rfc3339(i64::try_from(now_unix).unwrap_or(i64::MAX));
+    let words = [("Reason", one_line(reason).as_str()), ("Decided", &decided)].map(line).concat();
+    file_text(der, &words)
 }
 
 /// A certificate that an operator may decide about, and everywhere it is.

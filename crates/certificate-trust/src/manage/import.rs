@@ -6,17 +6,19 @@ use rustls::pki_types::pem::PemObject;
 use service_kit::atomic_file;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
-use super::change::{check_authority, time_note};
+use super::change::{check_authority, decided_text, time_note};
 use super::look::{describe_list, read_lists};
-use super::{Action, Change, CrlEntry, ManageError, Moved, Place};
-use crate::Fingerprint;
+use super::{Action, Change, CrlEntry, Entry, ManageError, Moved, Place};
 use crate::bundle::Der;
 use crate::certificate::CertificateFacts;
-use crate::folders::{MAX_CRL, parse_crls};
-use crate::pki::{PkiError, PkiStore, parse_certificates};
+use crate::folders::{MAX_CRL, MAX_CRLS, MAX_FILES, parse_crls};
+use crate::pki::{MAX_FILE, PkiError, PkiStore, list, parse_certificates};
+use crate::{Fingerprint, files};
 
 /// Certificates of one import.
 const MAX_CERTIFICATES: usize = 64;
+/// What the files of imported certificates say.
+const REASON: &str = "imported by an operator";
 
 /// What the certificates are imported for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ impl PkiStore {
         let (certificates, lists) = read(bytes).map_err(|why| ManageError::Unreadable { why })?;
         let planned = self.plan(&certificates, import_as)?;
         let lists = self.plan_lists(&lists)?;
+        let known = self.list()?;
+        self.check_room(&planned, &known.entries, now_unix)?;
         let mut change = Change {
             action: Action::Imported,
             certificates: Vec::new(),
@@ -54,7 +58,6 @@ impl PkiStore {
             })?;
             change.crls.push(entry.issuer);
         }
-        let known = self.list()?;
         for (place, der, facts) in planned {
             let from: Vec<Place> = known
                 .entries
@@ -65,7 +68,7 @@ impl PkiStore {
             if from.contains(&place) {
                 change.notes.push(format!("{} was there already", facts.subject));
             } else {
-                self.write(place, der, now_unix, "imported by an operator")?;
+                self.write(place, der, now_unix, REASON)?;
             }
             if place == Place::Trusted && from.contains(&Place::Rejected) {
                 // It has been decided about.
@@ -116,6 +119,38 @@ impl PkiStore {
         Ok(planned)
     }
 
+    /// Whether all of it can be written, so that it can also be read.
+    fn check_room(
+        &self,
+        planned: &[(Place, &Der, CertificateFacts)],
+        known: &[Entry],
+        now_unix: u64,
+    ) -> Result<(), ManageError> {
+        for place in [Place::Trusted, Place::Issuers] {
+            let is_there = |facts: &CertificateFacts| {
+                known.iter().any(|entry| entry.place == place && entry.facts.fingerprint == facts.fingerprint)
+            };
+            let mut new: Vec<Fingerprint> = Vec::new();
+            for (_, der, facts) in planned.iter().filter(|(to, _, facts)| *to == place && !is_there(facts)) {
+                let size = decided_text(der, now_unix, REASON).len();
+                if size > MAX_FILE {
+                    let subject = &facts.subject;
+                    let why = format!(
+                        "the file of `{subject}` would have {size} bytes: at most {MAX_FILE} are read"
+                    );
+                    return Err(ManageError::Unreadable { why });
+                }
+                new.push(facts.fingerprint);
+            }
+            new.sort_unstable();
+            new.dedup();
+            if !new.is_empty() && list(&self.folder(place))?.len() + new.len() > MAX_FILES {
+                return Err(ManageError::Full { place, most: MAX_FILES });
+            }
+        }
+        Ok(())
+    }
+
     fn plan_lists<'a>(&self, lists: &'a [Der]) -> Result<Vec<(String, &'a Der, CrlEntry)>, ManageError> {
         let mut planned: Vec<(String, &'a Der, CrlEntry)> = Vec::new();
         for der in lists {
@@ -137,7 +172,31 @@ impl PkiStore {
                 return Err(ManageError::Unreadable { why });
             }
         }
+        self.check_room_for_lists(&planned)?;
         Ok(planned)
+    }
+
+    /// One list too many, and the node could use none of them.
+    fn check_room_for_lists(&self, planned: &[(String, &Der, CrlEntry)]) -> Result<(), ManageError> {
+        if planned.is_empty() {
+            return Ok(());
+        }
+        let mut size: usize = planned.iter().map(|(_, der, _)| der.len()).sum();
+        let [ours, others] = self.crls();
+        for file in list(&ours)?.into_iter().chain(list(&others)?) {
+            let is_replaced = planned.iter().any(|(name, ..)| ours.join(name) == file);
+            if is_replaced {
+                continue;
+            }
+            let lists = files::read_bounded(&file, MAX_CRL).map(|bytes| parse_crls(&bytes));
+            size += lists.ok().and_then(Result::ok).unwrap_or_default().iter().map(Vec::len).sum::<usize>();
+        }
+        if size <= MAX_CRLS {
+            return Ok(());
+        }
+        let why =
+            format!("all revocation lists together would have {size} bytes: at most {MAX_CRLS} are read");
+        Err(ManageError::Unreadable { why })
     }
 }
 
