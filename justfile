@@ -36,6 +36,12 @@ e2e *ARGS:
 conformance *ARGS:
     tests/conformance/run {{ARGS}}
 
+# Any bytes into one decoder for so long: handshake, heartbeat, tombstone, certificates, settings (needs cargo-fuzz, nightly).
+fuzz TARGET SECONDS="600" *ARGS:
+    # The versions that the product is built with. No sanitizer: no code of ours is unsafe, and it is twice as fast without.
+    cp Cargo.lock fuzz/Cargo.lock
+    cargo +nightly fuzz run --sanitizer none {{TARGET}} -- -max_total_time={{SECONDS}} {{ARGS}}
+
 # Write everything generated anew: the wire's code and the generated documents.
 gen:
     cargo xtask codegen
