@@ -100,12 +100,13 @@ impl Layer {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             // Only the message: the text around the place may be a key.
-            let line = error.span().map(|span| line_of(span.start));
+            let line =
+                error.span().map_or_else(|| line_of_placeless(text, &ends), |span| line_of(span.start));
             self.refuse(
                 String::new(),
                 None,
                 format!("is not TOML: {}", error.message().replace('\n', "; ")),
-                at(line),
+                at(Some(line)),
             );
         }
         if errors.is_empty() {
@@ -221,6 +222,14 @@ impl Layer {
             self.refuse(key, None, "is given both as a single value and as a table: give it once", source);
         }
     }
+}
+
+/// The line of an error that comes without a place, as that of keys and lists nested too deeply: the last line of the shortest
+/// beginning of the file that has such an error too.
+fn line_of_placeless(text: &str, ends: &[usize]) -> usize {
+    let is_fine =
+        |end: &usize| DeTable::parse_recoverable(&text[..*end]).1.iter().all(|error| error.span().is_some());
+    1 + ends.partition_point(is_fine)
 }
 
 fn quoted_or_hidden(key: &str, text: &str) -> String {

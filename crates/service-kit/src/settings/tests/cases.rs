@@ -199,6 +199,11 @@ fn files_that_are_no_settings() {
     let cut = problems("[redundancy]\nmode = \"prim");
     assert_eq!(cut.len(), 1, "{cut:?}");
     assert!(cut[0].starts_with("onduty.toml:2: is not TOML: "), "{cut:?}");
+    let deep = [format!("[{}a]\n", "a.".repeat(200)), format!("a = {}", "[".repeat(200))];
+    for deep in deep {
+        let found = problems(format!("[node]\nname = 'a'\n{deep}\n[log]\nlevel = 'info'\n"));
+        assert!(found[0].starts_with("onduty.toml:3: is not TOML: "), "{found:?}");
+    }
     assert_eq!(problems("[node]\nname = 'a'\nname = 'b'\n"), ["onduty.toml:3: is not TOML: duplicate key"]);
     assert_eq!(
         problems(vec![b'#'; (1 << 20) + 1]),
