@@ -16,7 +16,7 @@ use figment::value::{Dict, Map, Num, Tag, Value};
 use figment::{Metadata, Profile, Provider};
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Source};
+use super::problem::{Problem, Source, key_of};
 use super::productive;
 use super::schema;
 use super::value::quoted;
@@ -54,9 +54,13 @@ impl Layer {
         Self { name, textual, dict: Dict::new(), origins: BTreeMap::new(), problems: Vec::new() }
     }
 
-    /// Where in this layer the value at `path`, or the nearest table around it, was found.
+    /// Where in this layer the value at `path`, or the nearest table around it, was found; of a table that only variables make,
+    /// where the first value in it was.
     pub(super) fn origin(&self, path: &[String]) -> Option<&Source> {
-        (0..=path.len()).rev().find_map(|end| self.origins.get(&path[..end]))
+        let around = (0..=path.len()).rev().find_map(|end| self.origins.get(&path[..end]));
+        let first =
+            || self.origins.iter().find(|(place, _)| place.starts_with(path)).map(|(_, source)| source);
+        around.or_else(first)
     }
 
     fn refuse(&mut self, key: String, value: Option<String>, rule: impl Into<String>, source: Source) {
@@ -185,7 +189,7 @@ impl Layer {
 
     /// Puts one textual value in its place.
     fn take(&mut self, path: Vec<String>, text: Option<&str>, source: Source) {
-        let key = path.join(".");
+        let key = key_of(&path);
         let Some(text) = text else {
             return self.refuse(key, None, "is not UTF-8", source);
         };

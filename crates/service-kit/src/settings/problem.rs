@@ -93,6 +93,12 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// The key at a path. A part without a letter is a part, too: the empty key means the file as a whole.
+pub(super) fn key_of(path: &[String]) -> String {
+    let part = |part: &String| if part.is_empty() { "\"\"".to_owned() } else { part.clone() };
+    path.iter().map(part).collect::<Vec<_>>().join(".")
+}
+
 /// The candidate that is most like `text`, if one is like it at all: at most a third of it differs.
 pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = text.to_lowercase();

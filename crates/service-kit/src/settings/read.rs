@@ -8,7 +8,7 @@ use figment::value::{Dict, Value};
 use super::layers::Layer;
 use super::node::{NodeSettings, Profile};
 use super::plugin::PluginDefinition;
-use super::problem::{Problem, Source, nearest};
+use super::problem::{Problem, Source, key_of, nearest};
 use super::productive;
 use super::schema::{self, LATER, NODE, PLUGIN, Row};
 use super::value::{Raw, kind_of};
@@ -86,7 +86,7 @@ impl Reader<'_> {
     }
 
     fn refuse(&mut self, code: Code, path: &[String], value: Option<String>, rule: String, source: Source) {
-        let key = path.join(".");
+        let key = key_of(path);
         self.failed.insert(key.clone());
         self.problems.push(Problem { code, key, value, rule, source });
     }

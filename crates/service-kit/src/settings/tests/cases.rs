@@ -183,6 +183,19 @@ fn characters_that_do_nothing_good() {
     );
 }
 
+#[test]
+fn a_key_without_letters_and_a_misspelt_table_of_a_variable_are_named() {
+    let place = Place::with("\"\" = 1\n").variable("ONDUTY___NAME__X", "1").variable("ONDUTY_NOD__NAME", "a");
+    assert_eq!(
+        place.problems(),
+        [
+            "variable ONDUTY___NAME__X: `\"\"` is not a setting",
+            "variable ONDUTY_NOD__NAME: `nod` is not a setting (did you mean `node`?)"
+        ]
+    );
+    assert_eq!(problems("\"\" = 1\n"), ["onduty.toml:1: `\"\"` is not a setting"]);
+}
+
 /// Not a thread's whole stack, and not an hour.
 #[test]
 fn a_file_of_plugins_and_a_file_that_is_one_key_are_refused_at_once() {
