@@ -40,7 +40,8 @@ conformance *ARGS:
 fuzz TARGET SECONDS="600" *ARGS:
     # The versions that the product is built with. No sanitizer: no code of ours is unsafe, and it is twice as fast without.
     cp Cargo.lock fuzz/Cargo.lock
-    cargo +nightly fuzz run --sanitizer none {{TARGET}} -- -max_total_time={{SECONDS}} {{ARGS}}
+    mkdir -p fuzz/found/{{TARGET}}
+    cargo +nightly fuzz run --sanitizer none {{TARGET}} fuzz/found/{{TARGET}} fuzz/corpus/{{TARGET}} -- -max_total_time={{SECONDS}} {{ARGS}}
 
 # Write everything generated anew: the wire's code and the generated documents.
 gen:

@@ -101,6 +101,6 @@ fn every_target_is_thin_and_has_a_corpus_that_stays_small() {
         let sizes = files.iter().map(|(_, bytes)| bytes.len());
         assert!(sizes.clone().all(|size| size <= LARGEST_FILE), "{target} has a large file");
         let all: usize = sizes.sum();
-        assert!(all <= LARGEST_CORPUS, "{target} has {all} bytes: run `cargo fuzz cmin {target}`");
+        assert!(all <= LARGEST_CORPUS, "{target} has {all} bytes: CONTRIBUTING.md says how to choose");
     }
 }
