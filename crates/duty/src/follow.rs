@@ -26,6 +26,7 @@
 mod away;
 mod doubt;
 mod lend;
+mod overdue;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -42,12 +43,13 @@ use service_kit::Clock;
 use service_kit::guard_line::DriverEnd;
 use service_kit::ports::SupervisorPort;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use doubt::Doubt;
+use overdue::Overdue;
 
 /// Orders on their way. The newest replaces the one before until one of these is free, so a supervisor that does not read
 /// gets few old ones.
@@ -61,8 +63,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(320);
 
 /// How long a connection is waited for before orders are answered without it: the socket of one that stands still takes it.
 const HEAD_START: Duration = Duration::from_millis(300);
-/// How much later than its guard a supervisor may say that the plugins are gone.
-const GRACE: Duration = Duration::from_millis(50);
+/// Between two tries to lend the line to a supervisor whose plugins run.
+const LEND_AGAIN: Duration = Duration::from_secs(1);
 /// How long a guard that is asked may take: as long as killing takes, and some more.
 const GUARD_ANSWER: Duration = Duration::from_millis(200);
 
@@ -277,6 +279,7 @@ impl Follower {
             tracing::warn!(%epoch, "an earlier run has left plugins behind: they are killed");
             let kill = SupervisorOrder::Standing(DutyOrder::Kill { epoch });
             orders.try_send(kill.into()).map_err(|_full| Gone::Away("it takes no orders".to_owned()))?;
+            self.doubt.inherits(epoch);
             self.await_reaped(epoch, answers).await?;
         }
         let order = *self.options.port.orders.borrow();
@@ -322,6 +325,25 @@ impl Follower {
         matches!(order, Some(DutyOrder::Run { epoch, .. }) if self.doubt.sent != Some(epoch))
     }
 
+    /// The supervisor moves, whatever it says: only where a lease has ended the plugins it has to say more.
+    async fn take_in(
+        &mut self,
+        news: Result<SupervisorNews, Gone>,
+        overdue: &mut Overdue,
+    ) -> Result<(), Gone> {
+        self.empty = false;
+        if self.gone.is_none() {
+            overdue.ends();
+        }
+        self.hand_on(news?).await
+    }
+
+    /// Whether the guard has ended what was sent, and the supervisor has not said so.
+    fn ended_past_the_supervisor(&self) -> bool {
+        let living = self.doubt.in_doubt();
+        living.is_some() && (self.empty || self.gone >= living)
+    }
+
     /// Carries orders out and reports in, until either side ends.
     async fn carry(
         &mut self,
@@ -331,11 +353,11 @@ impl Follower {
         self.options.port.orders.mark_changed();
         let (mut due, mut secrets_come) = (false, true);
         // Beside the orders: a lease that has to be renewed waits for nothing that may be slow.
-        let (line, listener) = (lend::line(&self.options), lend::listener(&self.options));
+        let line = lend::line(&self.options, Duration::ZERO);
+        let listener = lend::listener(&self.options);
         tokio::pin!(line, listener);
         let (mut has_line, mut has_listener) = (false, false);
-        // When the supervisor has to have said what its guard has.
-        let mut by: Option<Instant> = None;
+        let mut overdue = Overdue::default();
         loop {
             // Cancel-safe: a permit that is not used is given back, and a stream's message is taken whole or not at all. The
             // guard's word comes before what the supervisor makes of it.
@@ -356,28 +378,24 @@ impl Follower {
                 }
                 word = word(self.line.as_ref()) => {
                     self.note(word);
-                    by = by.or_else(|| Some(Instant::now() + GRACE));
+                    overdue.hears(word);
                 }
-                news = next(answers) => {
-                    // It moves, whatever it says.
-                    (by, self.empty) = (by.filter(|_| self.gone.is_some()), false);
-                    let handed = match news {
-                        Ok(news) => self.hand_on(news).await,
-                        Err(gone) => Err(gone),
-                    };
-                    if let Err(gone) = handed {
-                        return gone;
-                    }
-                }
+                news = next(answers) => if let Err(gone) = self.take_in(news, &mut overdue).await {
+                    return gone;
+                },
                 lent = &mut line, if !has_line => match lent {
                     Ok(line) => (has_line, self.line) = (true, Some(line)),
-                    Err(why) => return Gone::Away(format!("it takes no line to its guard: {why}")),
+                    Err(why) if self.begins() => {
+                        return Gone::Away(format!("it takes no line to its guard: {why}"));
+                    }
+                    Err(why) => {
+                        tracing::warn!(why, "the plugin supervisor takes no line to its guard yet");
+                        line.set(lend::line(&self.options, LEND_AGAIN));
+                    }
                 },
                 () = &mut listener, if has_line && !has_listener => has_listener = true,
-                () = async { if let Some(by) = by { sleep_until(by).await } }, if by.is_some() => {
-                    by = None;
-                    let living = self.doubt.in_doubt();
-                    if living.is_some() && (self.empty || self.gone >= living) {
+                () = overdue.comes(), if overdue.is_set() => {
+                    if overdue.is_over() && self.ended_past_the_supervisor() {
                         return Gone::Away("it stands still, and its guard has ended the plugins".to_owned());
                     }
                 }

@@ -16,6 +16,7 @@ use service_kit::guard_line::{self, Heard, Word};
 use service_kit::ports::{DriverPort, duty_ports};
 use service_kit::unix_socket::{Access, Socket};
 use service_kit::{Clock, descriptor};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -140,12 +141,13 @@ async fn while_plugins_of_an_earlier_run_do_not_die_the_node_is_unfit_and_its_or
     assert_eq!(why, "the plugin supervisor still ends the plugins of an earlier run");
     place.driver.orders.send_replace(Some(run(5)));
     assert!(matches!(place.report().await, Input::PluginsFailed { epoch: Epoch(5), .. }));
-    place.driver.orders.send_replace(Some(DutyOrder::Kill { epoch: Epoch(5) }));
-    assert_eq!(place.report().await, Input::PluginsReaped { epoch: Epoch(5) });
-
+    // It is not over while something lives in its place.
+    let kill = DutyOrder::Kill { epoch: Epoch(5) };
+    place.driver.orders.send_replace(Some(kill));
     supervisor.say(SupervisorNews::Report(Input::PluginsReaped { epoch: Epoch(3) })).await;
     assert_eq!(place.report().await, Input::PluginsReaped { epoch: Epoch(3) });
     assert_eq!(place.report().await, FIT, "what the supervisor said counts again");
+    assert_eq!(supervisor.order().await, kill);
 }
 
 #[tokio::test]
@@ -161,12 +163,11 @@ async fn a_renewal_does_not_wait_for_a_supervisor_that_is_slow_to_take_its_line(
 
     let mut again = place.supervisor().await;
     again.say(SupervisorNews::Standing { epoch: Some(Epoch(5)) }).await;
-    let borrower = lending.accept().await.unwrap();
+    let mut borrower = lending.accept().await.unwrap();
     assert!(matches!(again.order().await, DutyOrder::Run { epoch: Epoch(5), .. }));
     // It still waits to be taken: its word is there, and not the end of what was given up.
     let mut bytes = [0; 8];
-    borrower.readable().await.unwrap();
-    assert_eq!(borrower.try_read(&mut bytes).unwrap(), 1);
+    assert_eq!(borrower.read(&mut bytes).await.unwrap(), 1);
     assert!(borrower.try_read(&mut bytes).is_err(), "the order came only after the lending was given up");
 }
 

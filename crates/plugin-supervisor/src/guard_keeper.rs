@@ -60,6 +60,8 @@ fn keep(starter: &GuardStarter, jobs: &Receiver<Job>, internals: &mpsc::Sender<I
     while let Ok(job) = jobs.recv() {
         match job {
             Job::End(guard) => end(*guard, internals),
+            // Of a supervisor that has ended: nobody would take it.
+            Job::Start if internals.is_closed() => {}
             Job::Start => {
                 let _ = internals.blocking_send(Internal::GuardStarted(starter.start().map(Box::new)));
             }

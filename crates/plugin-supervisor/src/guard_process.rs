@@ -174,11 +174,12 @@ impl GuardProcess {
     /// Kills the guard if it lives, then everything it left, and waits until nothing of it lives.
     pub(crate) fn destroy(mut self) -> Result<(), String> {
         procfs::kill(&self.pidfd);
+        let until = Instant::now() + END;
         let prompt = procfs::wait_ended(&self.pidfd, PROMPT);
         if !prompt {
             let _ = end_all_of(&self.run);
         }
-        if !prompt && !procfs::wait_ended(&self.pidfd, END) {
+        if !prompt && !procfs::wait_ended(&self.pidfd, until.saturating_duration_since(Instant::now())) {
             return Err(format!("the guard, process {}, or a process in its namespace", self.run.guard.pid));
         }
         self.reap();

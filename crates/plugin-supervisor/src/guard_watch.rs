@@ -3,7 +3,8 @@
 //! ```text
 //!   asked (a lease or a stop begins, every 20th renewal, everything is to be ended, each preflight) ── answer ──► well
 //!      │ nothing within a second, or 40 ms after the lease's end
-//!      └──► asked once more ── 20 ms ──► killed ──► what it left is ended, then another one is started
+//!      └──► asked once more ── 2 s, or 20 ms after the lease's end ──► killed ──► what it left is ended, then another one
+//!                                                                                 is started
 //! ```
 //!
 //! While it ends everything it says each second what survives: one that is mute for two seconds is killed as well.
@@ -32,8 +33,10 @@ const ANSWER: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_millis(40);
 /// How long a guard that ends everything may be mute: it says each second what survives.
 const WORKING: Duration = Duration::from_secs(2);
-/// And after this long again without a sign.
+/// And after this long again without a sign, when plugins may live that must not.
 const LAST_CHANCE: Duration = Duration::from_millis(20);
+/// And when nothing is late: the machine may be loaded.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is expected of the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +93,7 @@ impl Core {
     pub(crate) fn see(&mut self, sign: Sign) {
         match sign {
             Sign::Said(received) => self.heard(received),
-            Sign::LeaseOver if self.owes == Owes::Answer || self.lease_of_order().is_some() => {
+            Sign::LeaseOver if self.lease_of_order().is_some() || self.has_not_heard_of_the_end() => {
                 self.timers.at_latest(SILENCE, Timer::GuardSilent { last_chance: false });
             }
             Sign::LeaseOver => {}
@@ -109,9 +112,13 @@ impl Core {
     fn understand(&mut self, event: Event, passed: Vec<OwnedFd>) {
         match event {
             // What was said before the kill says nothing about it.
-            Event::Held { .. } if matches!(self.phase, Phase::Ending { .. }) => {}
+            Event::Here | Event::Held { .. } if matches!(self.phase, Phase::Ending { .. }) => {}
             Event::Here | Event::Held { .. } => self.guard_answers(),
-            Event::Ending { token: _ } => self.guard_works(),
+            Event::Ending { token } => {
+                if matches!(self.phase, Phase::Ending { token: Some(asked), .. } if asked == token) {
+                    self.guard_works();
+                }
+            }
             Event::Started { job, pid } => self.started(job, passed.first().map_or(Some(pid), host_pid)),
             Event::StartFailed { job, why } => self.start_failed(job, why),
             Event::Exited { job, end } => self.exited(job, end),
@@ -211,16 +218,25 @@ impl Core {
             return;
         }
         if speaks {
-            // Whatever it was: it wakes up just now.
-            self.timers.at_latest(SILENCE, Timer::GuardSilent { last_chance: false });
+            // Whatever it was: it wakes up just now. What it said may have set the time for its next word.
+            if !self.timers.is_set(Timer::GuardSilent { last_chance: false }) {
+                self.timers.after(SILENCE, Timer::GuardSilent { last_chance: false });
+            }
         } else if last_chance {
             self.lose_guard("the guard neither answers nor acts on its lease, and is killed");
         } else {
+            let late = self.phase != Phase::Idle && link.lease_is_over();
             if let Some((epoch, _)) = lease {
                 link.tell_lease(epoch);
             }
-            self.timers.after(LAST_CHANCE, Timer::GuardSilent { last_chance: true });
+            let patience = if late { LAST_CHANCE } else { PATIENCE };
+            self.timers.after(patience, Timer::GuardSilent { last_chance: true });
         }
+    }
+
+    /// Everything is to be ended, and whether it knows is not known.
+    fn has_not_heard_of_the_end(&self) -> bool {
+        matches!(self.phase, Phase::Ending { .. }) && self.owes == Owes::Answer
     }
 
     /// The guard is dead, or is to be: it, and what it leaves, is ended by the keeper, and then there is room for another one.
@@ -228,6 +244,7 @@ impl Core {
         let Some(link) = self.link.take() else { return };
         tracing::error!("{why}");
         self.owes = Owes::Nothing;
+        self.timers.forget(Timer::GuardSilent { last_chance: false });
         self.guard_trouble = Some("the guard is not running".to_owned());
         self.burying.clear();
         self.void_preflight();

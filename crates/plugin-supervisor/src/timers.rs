@@ -80,6 +80,12 @@ impl Timers {
         }
     }
 
+    /// Whether one of this kind is set.
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        let kind = std::mem::discriminant(&timer);
+        self.by_time.values().any(|set| std::mem::discriminant(set) == kind)
+    }
+
     /// Forgets every timer of this kind.
     pub(crate) fn forget(&mut self, timer: Timer) {
         let kind = std::mem::discriminant(&timer);

@@ -64,7 +64,8 @@ impl Follower {
     /// A word of the guard: what is gone for good, or that nothing lives for now.
     pub(super) fn note(&mut self, word: Option<Epoch>) {
         match word {
-            Some(_) => self.gone = self.gone.max(word),
+            // Of what was sent up to now: what comes later runs elsewhere.
+            Some(_) => self.gone = self.gone.max(word.min(self.doubt.sent)),
             None => self.empty = true,
         }
     }

@@ -39,6 +39,11 @@ impl Doubt {
         self.over = self.over.max(self.sent);
     }
 
+    /// Of this epoch, of a driver before this one, something may live.
+    pub(super) fn inherits(&mut self, epoch: Epoch) {
+        self.living = self.living.max(Some(epoch));
+    }
+
     /// The supervisor says that nothing lives of this epoch. It may begin it again, when it is told to.
     pub(super) fn reaped(&mut self, epoch: Epoch) {
         self.living = self.living.filter(|living| *living > epoch);

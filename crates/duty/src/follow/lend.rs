@@ -3,17 +3,22 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use service_kit::descriptor;
 use service_kit::guard_line::{self, DriverEnd};
 
 use super::FollowOptions;
 
-/// Lends the line, and returns this end of it. Without one nothing new is begun: a supervisor that stood still would be waited
-/// for as long as it does.
-pub(super) fn line(options: &FollowOptions) -> impl Future<Output = Result<DriverEnd, String>> + use<> {
+/// Lends the line after a while, and returns this end of it. Without one nothing new is begun: a supervisor that stood still
+/// would be waited for as long as it does.
+pub(super) fn line(
+    options: &FollowOptions,
+    after: Duration,
+) -> impl Future<Output = Result<DriverEnd, String>> + use<> {
     let socket = options.listener_socket.clone();
     async move {
+        tokio::time::sleep(after).await;
         let (ours, theirs) = guard_line::line().map_err(told)?;
         taken(descriptor::lend_line(&socket, theirs.as_fd()).await).map(|()| ours)
     }

@@ -20,8 +20,8 @@ pub(crate) const RUN_DIR: &str = "run";
 /// Locked while a node runs, and shared by the parts of one; the kernel unlocks it however the process ends.
 const LOCK: &str = "lock";
 
-/// How long the lock of a part may be held by somebody who only looks after leftovers.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long the lock of a part may be held by somebody who only looks after leftovers: three searches of five seconds at most.
+const PATIENCE: Duration = Duration::from_secs(18);
 /// The same for the whole directory, which a process has until its very end.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.

@@ -184,9 +184,10 @@ impl Guard {
         }
         let tokens = std::mem::take(&mut ending.tokens);
         self.ending = None;
+        let owed = self.owed.take();
         if let Some(line) = &self.line {
             // Before the manager hears it: what the manager then says comes after this word.
-            let word = self.owed.take().map_or(Word::Empty, |epoch| Word::Gone(Epoch(epoch)));
+            let word = owed.map_or(Word::Empty, |epoch| Word::Gone(Epoch(epoch)));
             let _ = guard_line::say(line, word);
         }
         for token in tokens {
