@@ -52,7 +52,8 @@ fn a_stranger_that_answers_with_something_new_each_time_does_not_fill_the_journa
         let of = |code: EventCode| said.get(code.as_str()).copied().unwrap_or_default();
         assert!((1..=12).contains(&of(EventCode::PeerUnproved)), "{said:?}");
         // Where nothing answers now and then, the silence begins anew each time, and no takeover is due.
-        assert_eq!(of(EventCode::TakeoverHeld), usize::from(!every_other), "{said:?}");
+        let held = if every_other { 0..=0 } else { 1..=12 };
+        assert!(held.contains(&of(EventCode::TakeoverHeld)), "{said:?}");
         let total: usize = said.values().sum();
         assert!(total <= 40, "{said:?}");
         if !every_other {

@@ -43,16 +43,13 @@ impl Machine {
         let verdict = self.verdict(now);
         let just_proved = self.peer.session.is_some() && !self.peer.fresh;
         if !matches!(verdict, Verdict::Hold(..)) && !just_proved {
-            self.said.held = None;
+            (self.said.held, self.said.held_due) = (None, None);
         }
         match verdict {
             Verdict::Take(grounds) => self.acquire(now, grounds),
             Verdict::StandBy(sentence) => self.settle_down(now, sentence),
             Verdict::Hold(code, severity, sentence) => {
-                if self.said.held.as_ref() != Some(&sentence) {
-                    self.said.held = Some(sentence.clone());
-                    self.tell_held(now, code, severity, &sentence);
-                }
+                self.tell_held(now, code, severity, &sentence);
                 self.settle_down(now, sentence);
             }
             Verdict::Wait => {}
@@ -60,14 +57,19 @@ impl Machine {
         self.consider_return(now);
     }
 
+    /// Not too often, whatever it is: who comes and goes at the peer's address could have two reasons told by turns. What is
+    /// not said now is said when the pause is over and it still holds.
     fn tell_held(&mut self, now: Now, code: EventCode, severity: Severity, sentence: &str) {
-        let told = self.said.held_told.take().filter(|(told, _)| told == sentence);
-        let mut pause = told.map(|(_, pause)| pause).unwrap_or_default();
-        if pause.quiet_until(now.boot).is_none() {
-            pause.said(now.boot);
+        let news = self.said.held.as_deref() != Some(sentence);
+        if !news && self.said.held_due.is_none() {
+            return;
+        }
+        self.said.held = Some(sentence.to_owned());
+        self.said.held_due = self.said.held_pause.quiet_until(now.boot);
+        if self.said.held_due.is_none() {
+            self.said.held_pause.said(now.boot);
             self.say(code, severity, Saying::new(sentence));
         }
-        self.said.held_told = Some((sentence.to_owned(), pause));
     }
 
     fn settle_down(&mut self, now: Now, sentence: String) {

@@ -238,8 +238,10 @@ pub(super) struct Said {
     pub(super) peer_unfit: Option<String>,
     /// The reason why a takeover that is due is held back.
     pub(super) held: Option<String>,
-    /// The reason that was told last, and how soon it may be told again: a stranger that comes and goes could repeat it.
-    pub(super) held_told: Option<(String, Pause)>,
+    /// How soon it may be said again.
+    pub(super) held_pause: Pause,
+    /// When it is looked at again, because it was not said.
+    pub(super) held_due: Option<BootTime>,
     /// The reason why two active nodes cannot be healed.
     pub(super) clash: bool,
     /// The epoch whose release ended the last conflict: what its report repeats is no news.

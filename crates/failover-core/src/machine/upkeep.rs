@@ -147,6 +147,7 @@ impl Machine {
             self.stop_ends(),
             (!quiet).then(|| self.disconnect_due()),
             self.peer.paths.due(),
+            self.said.held_due,
         ];
         let idle = in_idle.into_iter().filter(|_| deciding);
         let due = always.into_iter().chain(idle).flatten();
