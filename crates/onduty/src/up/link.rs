@@ -122,16 +122,21 @@ fn server(
     Ok(heartbeat_server::build_with(options, keys).0)
 }
 
-/// The TLS end, which asks whoever dials for a certificate where the settings want it.
+/// The TLS end. A primary asks whoever dials for a certificate where the settings want it; a secondary judges a primary that dials
+/// (it looks for another one) as it judges the one that it dials: else the key alone would pass for a primary at this end.
 fn acceptor(prepared: &Prepared, trust: &trust::Trust) -> Acceptor {
     let redundancy = &prepared.loaded.settings.redundancy;
     let bundles = trust.bundles.clone();
-    let mode = match redundancy.primary.client_trust {
-        ClientTrustMode::Store if redundancy.mode == Mode::Primary => TrustMode::Store,
-        ClientTrustMode::System if redundancy.mode == Mode::Primary => TrustMode::System,
-        ClientTrustMode::None | ClientTrustMode::Store | ClientTrustMode::System => {
-            return Acceptor::watching(bundles);
+    let mode = match (redundancy.mode, redundancy.primary.client_trust, redundancy.secondary.trust) {
+        (Mode::Primary, ClientTrustMode::Store, _) | (Mode::Secondary, _, Some(Trust::Store)) => {
+            TrustMode::Store
         }
+        (Mode::Primary, ClientTrustMode::System, _) | (Mode::Secondary, _, Some(Trust::System)) => {
+            TrustMode::System
+        }
+        (Mode::Primary, ClientTrustMode::None, _)
+        | (Mode::Secondary, _, Some(Trust::All) | None)
+        | (Mode::Deactivated, _, _) => return Acceptor::watching(bundles),
     };
     let (keeper, clock) = (Arc::clone(&trust.keeper), prepared.clock.clone());
     Acceptor::asking(bundles.clone(), ClientTrust::watching(mode, bundles, keeper, clock))

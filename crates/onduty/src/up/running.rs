@@ -237,7 +237,8 @@ fn told(end: End, journal: &JournalHandle) -> Result<Ended, Failure> {
 async fn keep(mode: Mode, prepared: &Prepared, journal: &JournalHandle) {
     let keep = mode::settings(prepared).keep;
     let kept = timeout(GOODBYE, tokio::task::spawn_blocking(move || keep(mode))).await;
-    let stalled = |_stalled| Ok(Err("the data directory does not answer".to_owned()));
+    let stalled =
+        |_stalled| Ok(Err("the data directory does not answer; it may still be kept later".to_owned()));
     let (severity, sentence) =
         match kept.unwrap_or_else(stalled).unwrap_or_else(|error| Err(error.to_string())) {
             Ok(()) => (Severity::Info, format!("the mode is {mode} from the next start on, which follows")),
