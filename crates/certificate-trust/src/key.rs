@@ -144,6 +144,31 @@ pub enum KeyProblem {
     Derivation(argon2::Error),
 }
 
+impl KeyProblem {
+    /// Whether it may be over without any change of the file: what failed is not what is in it, nor who may read it.
+    pub(crate) const fn may_pass(&self) -> bool {
+        match self {
+            Self::File(SecretFileError::Open(_) | SecretFileError::Read(_)) | Self::Derivation(_) => true,
+            Self::File(
+                SecretFileError::NotAFile
+                | SecretFileError::OthersMayAccess { .. }
+                | SecretFileError::ForeignGroup { .. }
+                | SecretFileError::TooLarge { .. },
+            )
+            | Self::Missing
+            | Self::TwoSources
+            | Self::Empty
+            | Self::TooShort { .. }
+            | Self::TooLong
+            | Self::SeveralLines
+            | Self::NotText
+            | Self::Malformed
+            | Self::Guessable
+            | Self::OneTooMany(_) => false,
+        }
+    }
+}
+
 /// A key that is not used, and why.
 #[derive(Debug)]
 pub struct KeyError {

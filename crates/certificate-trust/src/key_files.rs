@@ -87,12 +87,14 @@ impl PairKeys {
     /// A second key that equals the current one is left out: there is no rotation then.
     ///
     /// # Errors
-    /// When a key that the settings name is missing, named twice, unreadable, open to others, or not a key.
+    /// When the key that the settings name is missing, or one of them named twice, unreadable, open to others, or not a key. A previous
+    /// key that is named and not there is none.
     pub fn load(sources: KeySources<'_>) -> Result<Self, KeyError> {
         Self::load_all(sources).map(|(keys, _left_out)| keys)
     }
 
-    /// The same, with what is wrong with the files beside the key file; they are left out.
+    /// The same, with what is wrong with the files beside the key file, and that the previous one that is named is not there; they are
+    /// left out.
     ///
     /// # Errors
     /// As [`PairKeys::load`].
@@ -105,8 +107,17 @@ impl PairKeys {
             }
             (None, Some(path)) => load_file(KeyOrigin::File(path.into())),
         }?;
-        let named = sources.previous_key_file.map(|path| load_file(KeyOrigin::PreviousFile(path.into())));
         let mut left_out = Vec::new();
+        let named = sources.previous_key_file.map(|path| load_file(KeyOrigin::PreviousFile(path.into())));
+        // Removing the file is how the key before is dropped, also for those who do it before they change the settings.
+        let named = match named {
+            Some(Err(error)) if is_not_there(&error) => {
+                left_out.push(error);
+                Some(None)
+            }
+            Some(read) => Some(Some(read?)),
+            None => None,
+        };
         let mut beside = |origin| match load_file(origin) {
             Err(error) if is_not_there(&error) => None,
             Err(error) => {
@@ -116,8 +127,8 @@ impl PairKeys {
             Ok(key) => Some(key),
         };
         let files = sources.key_file.map(KeyFiles::of);
-        let kept = match named.transpose()? {
-            Some(key) => Some(key),
+        let kept = match named {
+            Some(named) => named,
             None => files.as_ref().and_then(|files| beside(KeyOrigin::OldFile(files.previous()))),
         };
         let next = files.as_ref().and_then(|files| beside(KeyOrigin::NextFile(files.next())));

@@ -5,7 +5,8 @@
 //!        │ otherwise
 //!        ▼
 //!   read all of them ─┬─ good ──► published, when they are other keys than before
-//!                     └─ not ───► the keys of before stay in force, and that is said
+//!                     └─ not ───► the keys of before stay in force, and that is said; read again in a while, when it is not
+//!                                 for what is in them
 //! ```
 //!
 //! Only the process that has the link reads them, where the settings say that they are: a key never travels over a socket, also
@@ -21,8 +22,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::files::{Stamp, stamp};
-use crate::key::{KeyError, KeyOrigin, KeyProblem};
-use crate::key_files::{KeyFiles, KeySources, PairKeys};
+use crate::key::{KeyError, KeyOrigin, KeyProblem, PairKey};
+use crate::key_files::{KeyFiles, KeySources, PairKeys, is_not_there};
 use crate::key_ring::{KeyPublisher, KeyRing};
 use crate::watch::{AGAIN, POLL, QUIET, Reports, SLOW};
 
@@ -45,8 +46,21 @@ struct Inner {
 struct State {
     /// At the last reading.
     stamps: Vec<Stamp>,
-    /// Whether that reading found nothing new; until then the next look reads again.
-    settled: bool,
+    next: Next,
+    /// The files that the last good reading went without.
+    left_out: Vec<KeyOrigin>,
+}
+
+/// What the next look does when the files look as before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Next {
+    /// They were read just now, and other keys than before: it reads them once more, soon.
+    #[default]
+    Again,
+    /// What kept them from being read shows in none of them (no descriptor left, a policy): it reads them, in a while.
+    Retry,
+    /// Nothing.
+    Settled,
 }
 
 /// Where the keys are, and of which kind they have to be.
@@ -73,12 +87,13 @@ impl KeyStore {
         };
         let stamps = sources.stamps();
         let (keys, left_out) = sources.load()?;
+        let state = State { stamps, next: Next::Again, left_out: origins(&left_out) };
         let (publisher, _ring) = KeyRing::new(Arc::new(keys), clock);
         let store = Self(Arc::new(Inner {
             sources,
             publisher,
             trouble: watch::Sender::default(),
-            state: Mutex::new(State { stamps, settled: false }),
+            state: Mutex::new(state),
         }));
         store.say(left_out.iter().map(left_out_because).collect());
         Ok(store)
@@ -96,12 +111,16 @@ impl KeyStore {
         self.0.trouble.subscribe()
     }
 
-    /// Reads the files when they have changed; says whether other keys were published. Not for an async thread.
+    /// Reads the files when they have changed, or could not be read; says whether other keys were published. Not for an async thread.
     pub fn look(&self) -> bool {
+        self.read(false)
+    }
+
+    fn read(&self, always: bool) -> bool {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sources = &self.0.sources;
         let mut stamps = sources.stamps();
-        if state.settled && state.stamps == stamps {
+        if !always && state.next == Next::Settled && state.stamps == stamps {
             return false;
         }
         let mut loaded = sources.load();
@@ -115,20 +134,33 @@ impl KeyStore {
             loaded = sources.load();
         }
         state.stamps = stamps;
-        let (changed, trouble) = match loaded {
-            Ok((keys, left_out)) => {
-                let changed = !are_the_same(&keys, &self.0.publisher.ring().newest());
-                if changed {
-                    self.0.publisher.publish(Arc::new(keys));
-                }
-                (changed, left_out.iter().map(left_out_because).collect())
-            }
-            Err(error) => {
-                let why = with_causes(&error);
-                (false, vec![format!("{why}. The keys of before stay in force until it is mended")])
-            }
+        let before = self.0.publisher.ring().newest();
+        let (errors, keys) = match loaded {
+            Ok((keys, left_out)) => match loses(&before, &keys, &left_out, &state.left_out) {
+                false => (left_out, Some(keys)),
+                true => (left_out, None),
+            },
+            Err(error) => (vec![error], None),
         };
-        state.settled = !changed;
+        let retry = errors.iter().any(|error| error.problem.may_pass());
+        let kept_without = |error| match keys {
+            Some(_) => left_out_because(error),
+            None => format!("{}. The keys of before stay in force until it is mended", with_causes(error)),
+        };
+        let trouble = errors.iter().map(kept_without).collect();
+        let mut changed = false;
+        if let Some(keys) = keys {
+            state.left_out = origins(&errors);
+            changed = !are_the_same(&keys, &before);
+            if changed {
+                self.0.publisher.publish(Arc::new(keys));
+            }
+        }
+        state.next = match changed {
+            true => Next::Again,
+            false if retry => Next::Retry,
+            false => Next::Settled,
+        };
         self.say(trouble);
         changed
     }
@@ -142,11 +174,15 @@ impl KeyStore {
         }
     }
 
-    /// Looks now, beside the async threads.
+    /// Reads them now, however they look, beside the async threads: somebody asks for it.
     pub async fn refresh(&self) {
+        self.read_aside(true).await;
+    }
+
+    async fn read_aside(&self, always: bool) {
         let store = self.clone();
         // Err: the process ends.
-        let _looked = tokio::task::spawn_blocking(move || store.look()).await;
+        let _read = tokio::task::spawn_blocking(move || store.read(always)).await;
     }
 
     async fn watch_on(self) {
@@ -157,12 +193,12 @@ impl KeyStore {
             if let Some(reports) = &mut reports {
                 reports.watch(&folders);
             }
-            self.refresh().await;
-            let settled = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).settled;
-            let pause = match &reports {
-                _ if !settled => AGAIN,
-                Some(_) => SLOW,
-                None => POLL,
+            self.read_aside(false).await;
+            let next = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).next;
+            let pause = match (next, &reports) {
+                (Next::Again, _) => AGAIN,
+                (Next::Settled, Some(_)) => SLOW,
+                (Next::Retry, _) | (Next::Settled, None) => POLL,
             };
             let until = Instant::now() + pause;
             match &mut reports {
@@ -233,6 +269,22 @@ impl Sources {
 
 fn left_out_because(error: &KeyError) -> String {
     format!("{}. The other keys are used without it", with_causes(error))
+}
+
+fn origins(left_out: &[KeyError]) -> Vec<KeyOrigin> {
+    left_out.iter().map(|error| error.origin.clone()).collect()
+}
+
+/// Whether a key of before is gone for no other reason, as far as anybody can tell, than that a file cannot be used which could be before.
+/// Only a file that is not there, or has another key in it, drops a key.
+fn loses(before: &PairKeys, now: &PairKeys, left_out: &[KeyError], left_out_before: &[KeyOrigin]) -> bool {
+    let is_new = |error: &KeyError| !is_not_there(error) && !left_out_before.contains(&error.origin);
+    let is_there = |file: &Path| !matches!(file.try_exists(), Ok(false));
+    let is_gone = |key: &PairKey| {
+        let is_kept = now.newest_first().any(|(_, other)| other.is_same(key));
+        !is_kept && key.origin().file().is_some_and(is_there)
+    };
+    left_out.iter().any(is_new) && before.newest_first().any(|(_, key)| is_gone(key))
 }
 
 /// The same keys in the same places.

@@ -268,6 +268,62 @@ async fn a_running_node_follows_its_files_and_keeps_what_it_has_when_they_are_wr
 }
 
 #[test]
+fn a_file_beside_that_becomes_unusable_drops_no_key_and_one_that_is_removed_does() {
+    let accepted = |store: &KeyStore| -> Vec<KeyFingerprint> {
+        store.ring().states().iter().map(|state| state.fingerprint).collect()
+    };
+    let place = Place::new();
+    let store = place.store();
+    place.files.prepare(None).unwrap();
+    assert!(store.look());
+    let [old, new] = accepted(&store)[..] else { panic!("{store:?}") };
+    let next = fs::read(place.files.next()).unwrap();
+    let open = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    let close = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    open(&place.files.next());
+    assert!(!store.look() && accepted(&store) == [old, new]);
+    assert!(store.trouble().borrow()[0].contains("stay in force"), "{:?}", store.trouble().borrow());
+    fs::write(place.files.next(), &next[..20]).unwrap();
+    close(&place.files.next());
+    assert!(!store.look() && accepted(&store) == [old, new]);
+    fs::write(place.files.next(), &next).unwrap();
+    assert!(!store.look() && store.trouble().borrow().is_empty());
+
+    // The key that was the one in use is now the one before, in a file that was not there until now.
+    place.files.use_next().unwrap();
+    open(&place.files.previous());
+    assert!(!store.look() && accepted(&store) == [old, new]);
+    close(&place.files.previous());
+    assert!(store.look() && accepted(&store) == [new, old]);
+
+    // Another file that cannot be used keeps no key whose own file is gone.
+    fs::write(place.files.next(), "odk1_cut").unwrap();
+    close(&place.files.next());
+    fs::remove_file(place.files.previous()).unwrap();
+    assert!(store.look() && accepted(&store) == [new]);
+}
+
+#[test]
+fn removing_the_previous_file_that_the_settings_name_drops_its_key() {
+    let place = Place::new();
+    let named = place.files.key().with_file_name("named");
+    write_key_file(&named, &PairKey::generate().unwrap()).unwrap();
+    let sources = KeySources {
+        key_file: Some(place.files.key()),
+        previous_key_file: Some(&named),
+        ..KeySources::default()
+    };
+    let store = KeyStore::open(sources, false, Clock::real()).unwrap();
+    assert_eq!(store.ring().newest().count(), 2);
+    fs::remove_file(&named).unwrap();
+    assert!(store.look());
+    assert_eq!(store.ring().newest().count(), 1);
+    assert!(store.trouble().borrow()[0].contains("previous_key_file"), "{:?}", store.trouble().borrow());
+    let anew = KeyStore::open(sources, false, Clock::real()).unwrap();
+    assert_eq!((anew.ring().newest().count(), anew.trouble().borrow().len()), (1, 1));
+}
+
+#[test]
 fn with_trust_in_everybody_no_passphrase_comes_in_later() {
     let place = Place::new();
     let sources = KeySources { key_file: Some(place.files.key()), ..KeySources::default() };

@@ -196,7 +196,13 @@ fn a_rotation_has_two_keys_and_a_bad_previous_one_is_named() {
     };
     assert_eq!(with(&old_file).unwrap().count(), 2);
     assert_eq!(with(&new_file).unwrap().count(), 1, "the same key twice is no rotation");
-    let words = with(&folder.path().join("none")).unwrap_err().to_string();
+    let none = folder.path().join("none");
+    assert_eq!(with(&none).unwrap().count(), 1, "whose file is removed is dropped");
+    let sources = KeySources { key: None, key_file: Some(&new_file), previous_key_file: Some(&none) };
+    let words = PairKeys::load_all(sources).unwrap().1[0].to_string();
+    assert!(words.contains("redundancy.previous_key_file"), "{words}");
+    let open = file(&folder, "open", 0o644, old.as_bytes());
+    let words = with(&open).unwrap_err().to_string();
     assert!(words.contains("redundancy.previous_key_file"), "{words}");
     let typed = file(&folder, "typed", 0o600, PASSPHRASE.as_bytes());
     assert!(
