@@ -389,7 +389,17 @@ fn files_that_cannot_be_used_change_nothing_but_a_warning() {
     fs::write(beside(node, "next"), "correct horse battery staple").expect("a passphrase");
     fs::set_permissions(beside(node, "next"), Permissions::from_mode(0o600)).expect("a mode");
     warned("is a passphrase");
+    // It would be the key all the same, and the node would not start again.
+    let said = refused(node, &["key", "rotate", "use"], "key_step_refused").stderr;
+    assert!(said.contains("is a passphrase"), "{said}");
     let _gone = done(node, &["key", "rotate", "abort"]);
+    well();
+    let given = key_file(node).with_file_name("given");
+    fs::write(&given, "correct horse battery staple").expect("a passphrase");
+    fs::set_permissions(&given, Permissions::from_mode(0o600)).expect("a mode");
+    let take = ["key", "rotate", "prepare", "--from", given.to_str().expect("a path")];
+    let said = refused(node, &take, "key_step_refused").stderr;
+    assert!(said.contains("is a passphrase") && !beside(node, "next").exists(), "{said}");
     well();
     assert!(count_of(node, "key_unusable") >= 7, "each is in the journal");
     assert_eq!(sessions(node), 1);
@@ -453,4 +463,35 @@ fn files_that_others_exchange_are_followed_too() {
     undisturbed(&pair, &pair.primary, begun);
     never_disconnected(&pair);
     until("the events", PATIENCE, || (count_of(&pair.secondary, "key_changed") >= 4).then_some(()));
+}
+
+#[test]
+fn a_step_asks_the_node_when_a_file_beside_the_key_says_nothing() {
+    let _turn = timed();
+    let pair = running(options());
+    prepared(&pair.primary, &pair.secondary);
+    for node in [&pair.primary, &pair.secondary] {
+        let _used = done(node, &["key", "rotate", "use"]);
+    }
+    let new = fingerprint_of(&pair.primary);
+    pair.primary.reaches("the new key in use", PATIENCE, |status| keys_of(status)[0].2);
+    // A next key that nobody can read does not hide that the pair goes by the new one.
+    fs::write(beside(&pair.primary, "next"), "odk1_cut").expect("write");
+    let _kept = refused(&pair.primary, &["key", "rotate", "abort"], "key_in_use");
+    assert_eq!(fingerprint_of(&pair.primary), new);
+    let _dropped = done(&pair.primary, &["key", "rotate", "finish"]);
+    let _dropped = done(&pair.secondary, &["key", "rotate", "finish"]);
+    at_rest_with(&pair, &new);
+
+    // The last step of a previous key that has become unusable: the node still goes by it.
+    prepared(&pair.primary, &pair.secondary);
+    let _used = done(&pair.primary, &["key", "rotate", "use"]);
+    fs::set_permissions(beside(&pair.primary, "previous"), Permissions::from_mode(0o644)).expect("chmod");
+    let _kept = refused(&pair.primary, &["key", "rotate", "finish"], "key_in_use");
+    let _used = done(&pair.secondary, &["key", "rotate", "use"]);
+    pair.primary.reaches("the new key in use", PATIENCE, |status| keys_of(status)[0].2);
+    let _dropped = done(&pair.primary, &["key", "rotate", "finish"]);
+    let _dropped = done(&pair.secondary, &["key", "rotate", "finish"]);
+    at_rest_with(&pair, &fingerprint_of(&pair.primary));
+    never_disconnected(&pair);
 }

@@ -113,10 +113,9 @@ impl PairKeys {
         let named = match named {
             Some(Err(error)) if is_not_there(&error) => {
                 left_out.push(error);
-                Some(None)
+                None
             }
-            Some(read) => Some(Some(read?)),
-            None => None,
+            read => read.transpose()?,
         };
         let mut beside = |origin| match load_file(origin) {
             Err(error) if is_not_there(&error) => None,
@@ -128,7 +127,7 @@ impl PairKeys {
         };
         let files = sources.key_file.map(KeyFiles::of);
         let kept = match named {
-            Some(named) => named,
+            Some(key) => Some(key),
             None => files.as_ref().and_then(|files| beside(KeyOrigin::OldFile(files.previous()))),
         };
         let next = files.as_ref().and_then(|files| beside(KeyOrigin::NextFile(files.next())));

@@ -78,7 +78,7 @@ pub use pki::{PkiError, PkiStore, certificates_in};
 pub use provider::{install_crypto_provider, warm_up};
 pub use refusal::{Refusal, WrongUsage};
 pub use rejected::Kept;
-pub use rotation::{RotationError, Standing, write_key_file};
+pub use rotation::{RotationError, Standing, Step, write_key_file};
 pub use secret_file::SecretFileError;
 pub use system::SystemStore;
 pub use tls::{Acceptor, ClientTls, Connector, ServerTls, shown_by_client};

@@ -161,6 +161,71 @@ fn a_power_cut_in_the_middle_leaves_keys_that_can_be_used() {
     assert_eq!(place.there(), [true, true, false]);
 }
 
+/// Without a lock one step removes the half-written file of another, and takes it for its own.
+#[test]
+fn steps_that_are_taken_at_once_come_one_after_the_other() {
+    let place = Place::new();
+    let old = place.fingerprints()[0];
+    let steps = |number: usize| {
+        for round in 0..60 {
+            let taken = match (number + round) % 3 {
+                0 => place.files.prepare(None),
+                1 => place.files.use_next(),
+                _ => place.files.abort(),
+            };
+            match taken {
+                Ok(_) | Err(RotationError::NotNow(_)) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            scope.spawn(move || steps(number));
+        }
+    });
+    place.files.abort().unwrap();
+    assert_eq!((place.fingerprints(), place.there()), (vec![old], [true, false, false]), "never lost");
+}
+
+#[test]
+fn what_is_of_no_use_beside_the_key_is_removed_at_the_end_and_named_before() {
+    let place = Place::new();
+    let write = |path: &Path, text: &[u8]| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    };
+    let half = |of: &str| write(&place.files.key().with_file_name(of), b"odk1_ha");
+    let current = fs::read(place.files.key()).unwrap();
+
+    for is_over in [KeyFiles::finish, KeyFiles::abort] {
+        write(&place.files.next(), &current);
+        half(".pair.key.onduty");
+        half(".pair.key.next.onduty");
+        half(".pair.key.previous.onduty");
+        assert!(is_over(&place.files).unwrap().changed);
+        assert_eq!(place.there(), [true, false, false]);
+    }
+
+    write(&place.files.previous(), b"odk1_cut");
+    for step in [place.files.prepare(None), place.files.use_next(), place.files.abort()] {
+        let words = service_kit::with_causes(&step.unwrap_err());
+        assert!(words.contains("delete it") && words.contains("pair.key.previous"), "{words}");
+    }
+    assert!(place.files.finish().unwrap().changed);
+    assert_eq!(place.there(), [true, false, false]);
+
+    // The next key that is prepared stays.
+    let new = place.files.prepare(None).unwrap().other;
+    write(&place.files.previous(), b"odk1_cut");
+    assert_eq!(place.files.finish().unwrap().other, new);
+    assert_eq!(place.there(), [true, true, false]);
+    // One that is none does not keep the rotation from being taken back.
+    write(&place.files.next(), b"odk1_cut");
+    assert!(place.files.abort().unwrap().changed);
+    assert_eq!(place.there(), [true, false, false]);
+}
+
 #[test]
 fn a_key_beside_that_cannot_be_used_is_left_out_and_said() {
     let place = Place::new();

@@ -24,8 +24,11 @@ pub(crate) fn load(settings: &NodeSettings) -> Result<Option<(PairKeys, Vec<KeyE
 /// The same, to be followed.
 pub(crate) fn open(settings: &NodeSettings, clock: &Clock) -> Result<Option<KeyStore>, Failure> {
     let redundancy = &settings.redundancy;
-    let trusts_all = redundancy.mode == Mode::Secondary && redundancy.secondary.trust == Some(Trust::All);
-    with_sources(settings, |sources| KeyStore::open(sources, trusts_all, clock.clone())).transpose()
+    // A primary that has an address dials too, to see whether the other node is one; the settings are checked by the same rule.
+    let dials = redundancy.mode == Mode::Secondary
+        || redundancy.mode == Mode::Primary && redundancy.secondary.address.is_some();
+    let generated_only = dials && redundancy.secondary.trust == Some(Trust::All);
+    with_sources(settings, |sources| KeyStore::open(sources, generated_only, clock.clone())).transpose()
 }
 
 fn with_sources<T>(

@@ -31,6 +31,8 @@ use crate::{output, settings};
 
 /// How long a node may take to follow its files: a moment where the kernel reports changes, and five seconds where not.
 const FOLLOWED: Duration = Duration::from_secs(15);
+/// The same when it warns of a file: as long as such a warning may be about the file that was there before.
+const SAID: Duration = Duration::from_secs(6);
 /// How long a new session may take to be there after that.
 const GONE_OVER: Duration = Duration::from_secs(2);
 /// Between two looks.
@@ -50,8 +52,16 @@ async fn prepare(args: &NodeArgs, from: Option<&Path>) -> Result<(), Failure> {
     let place = Place::find(args).await?;
     let given = from.map(given).transpose()?;
     let done = place.files.prepare(given.as_deref().map(String::as_str)).map_err(failure)?;
-    let next = done.other.map(|(_, next)| next.to_string()).unwrap_or_default();
+    let Some((_, next)) = done.other else { return Err(refused("the next key is gone again")) };
     let file = place.files.next();
+    if place.runs && !place.comes_to_accept(next).await? {
+        let status = status::get(args).await?;
+        if done.changed {
+            place.files.begin().and_then(|step| step.take_back(next)).map_err(failure)?;
+        }
+        let kept = if done.changed { "and was taken away again" } else { "though it is there" };
+        return Err(place.not_accepted(&status, next, kept));
+    }
     output::line(match (done.changed, from) {
         (true, None) => format!("wrote the next key {next} to {}", file.display()),
         (true, Some(_)) => format!("took the next key {next} into {}", file.display()),
@@ -62,7 +72,16 @@ async fn prepare(args: &NodeArgs, from: Option<&Path>) -> Result<(), Failure> {
 
 async fn use_next(args: &NodeArgs) -> Result<(), Failure> {
     let place = Place::find(args).await?;
-    let done = place.files.use_next().map_err(failure)?;
+    let step = place.files.begin().map_err(failure)?;
+    // With a key that it leaves out the running node would go on by the one before, and not start again.
+    if place.runs
+        && let Some((KeySlot::Next, next)) = step.standing().map_err(failure)?.other
+        && !place.comes_to_accept(next).await?
+    {
+        return Err(place.not_accepted(&status::get(args).await?, next, "so that it cannot be used"));
+    }
+    let done = step.use_next().map_err(failure)?;
+    drop(step);
     let before = done.other.map(|(_, before)| before.to_string()).unwrap_or_default();
     let (new, already) = (done.current, if done.changed { "" } else { " already" });
     output::line(format!(
@@ -73,29 +92,46 @@ async fn use_next(args: &NodeArgs) -> Result<(), Failure> {
 
 async fn finish(args: &NodeArgs, force: bool) -> Result<(), Failure> {
     let place = Place::find(args).await?;
-    let standing = place.files.standing().map_err(failure)?;
-    if let Some((KeySlot::Previous, previous)) = standing.other {
-        place.may_drop(previous, standing.current, force).await?;
+    let step = place.files.begin().map_err(failure)?;
+    let mut dropped = None;
+    match step.standing() {
+        Ok(standing) => {
+            if let Some((KeySlot::Previous, previous)) = standing.other {
+                place.may_drop(previous, standing.current, force).await?;
+                dropped = Some(previous);
+            }
+        }
+        // A file that is no key any more may have been one when the node read it.
+        Err(RotationError::Beside { .. }) => {
+            place.may_drop_all_but(step.current().map_err(failure)?, force).await?;
+        }
+        Err(error) => return Err(failure(error)),
     }
-    let done = place.files.finish().map_err(failure)?;
-    output::line(match standing.other.filter(|_| done.changed) {
-        Some((_, dropped)) => format!("dropped the key {dropped}; {} is the only one", done.current),
-        None => format!("there is no previous key; {} is the only one", done.current),
+    let done = step.finish().map_err(failure)?;
+    drop(step);
+    output::line(match (dropped, done.changed) {
+        (Some(dropped), true) => format!("dropped the key {dropped}; {} is the only one", done.current),
+        (None, true) => format!("removed what was of no use; {} is the key in use", done.current),
+        (_, false) => format!("there is no previous key; {} is the only one", done.current),
     });
     place.followed(&done).await
 }
 
 async fn abort(args: &NodeArgs, force: bool) -> Result<(), Failure> {
     let place = Place::find(args).await?;
-    // What cannot be read is of no use to the other node either.
-    if let Ok(standing) = place.files.standing() {
-        match standing.other {
-            Some((KeySlot::Previous, previous)) => place.may_drop(standing.current, previous, force).await?,
-            Some((KeySlot::Next, next)) => place.may_drop(next, standing.current, force).await?,
-            Some((KeySlot::Current, _)) | None => {}
+    let step = place.files.begin().map_err(failure)?;
+    match (step.back().map_err(failure)?, step.standing()) {
+        ((current, Some(previous)), _) => place.may_drop(current, previous, force).await?,
+        ((current, None), Ok(standing)) => {
+            if let Some((_, next)) = standing.other {
+                place.may_drop(next, current, force).await?;
+            }
         }
+        // The next one cannot be read, and the pair may go by it.
+        ((current, None), Err(_)) => place.may_drop_all_but(current, force).await?,
     }
-    let done = place.files.abort().map_err(failure)?;
+    let done = step.abort().map_err(failure)?;
+    drop(step);
     output::line(if done.changed {
         format!("back to the key {}, the only one", done.current)
     } else {
@@ -117,7 +153,9 @@ fn given(from: &Path) -> Result<Zeroizing<String>, Failure> {
 fn failure(error: RotationError) -> Failure {
     match &error {
         RotationError::NotNow(why) => Failure::new(Exit::Refused, why).coded(Code::KeyStepRefused),
-        RotationError::Key(_) => Failure::settings(with_causes(&error)).coded(Code::KeyUnusable),
+        RotationError::Key(_) | RotationError::Beside { .. } => {
+            Failure::settings(with_causes(&error)).coded(Code::KeyUnusable)
+        }
         RotationError::Random(_) | RotationError::File { .. } => Failure::failed(with_causes(&error)),
     }
 }
@@ -163,6 +201,22 @@ impl<'a> Place<'a> {
         kept: KeyFingerprint,
         force: bool,
     ) -> Result<(), Failure> {
+        let name = dropped.to_string();
+        self.may_drop_those(|key| key.fingerprint == name, kept, force).await
+    }
+
+    /// The same for every other key that the node goes by.
+    async fn may_drop_all_but(&self, kept: KeyFingerprint, force: bool) -> Result<(), Failure> {
+        let name = kept.to_string();
+        self.may_drop_those(|key| key.fingerprint != name, kept, force).await
+    }
+
+    async fn may_drop_those(
+        &self,
+        is_dropped: impl Fn(&PairKey) -> bool,
+        kept: KeyFingerprint,
+        force: bool,
+    ) -> Result<(), Failure> {
         if force {
             return Ok(());
         }
@@ -177,18 +231,46 @@ impl<'a> Place<'a> {
             return Err(in_use(why.to_owned()));
         }
         let status = status::get(self.args).await?;
-        let name = dropped.to_string();
-        match status.keys.iter().find(|key| key.fingerprint == name) {
-            // No session can go by it.
+        // One that the node does not show: no session can go by it.
+        match status.keys.iter().find(|key| is_dropped(key) && !key.droppable) {
             None => Ok(()),
-            Some(key) if key.droppable => Ok(()),
             Some(key) if key.in_use => Err(in_use(format!(
-                "the session goes by the key {dropped}: the other node does not use {kept} yet"
+                "the session goes by the key {}: the other node does not use {kept} yet",
+                key.fingerprint
             ))),
             Some(_) => Err(in_use(format!(
                 "there is no session that goes by the key {kept}, so that nobody can say whether the other node has it"
             ))),
         }
+    }
+
+    /// Whether the node accepts the next key, in as much time as it may take to follow its files. That it warns of the file may be older
+    /// than what lies there.
+    async fn comes_to_accept(&self, next: KeyFingerprint) -> Result<bool, Failure> {
+        let name = next.to_string();
+        let begun = Instant::now();
+        loop {
+            let status = status::get(self.args).await?;
+            if status.keys.iter().any(|key| key.fingerprint == name) {
+                return Ok(true);
+            }
+            let patience = if self.warning_of_next(&status).is_some() { SAID } else { FOLLOWED };
+            if begun.elapsed() >= patience {
+                return Ok(false);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    fn warning_of_next<'s>(&self, status: &'s NodeStatus) -> Option<&'s str> {
+        let file = self.files.next().display().to_string();
+        let mut sentences = status.warnings.iter().map(|warning| warning.sentence.as_str());
+        sentences.find(|sentence| sentence.contains(&file))
+    }
+
+    fn not_accepted(&self, status: &NodeStatus, next: KeyFingerprint, then: &str) -> Failure {
+        let why = self.warning_of_next(status).unwrap_or("`onduty status` may say why");
+        refused(&format!("this node does not accept the next key {next}, {then}: {why}"))
     }
 
     /// Waits until the node goes by the files, and says what comes next.
