@@ -240,9 +240,9 @@ pub enum KeySlot {
     Next,
 }
 
-/// By what people tell keys apart: 8 hexadecimal digits, derived from the key beside the three that prove. Nothing of the key can be had
-/// from it. Of a passphrase it is made after Argon2id, so that trying words against it costs as much as against a proof; and it
-/// is short, so that many words fit.
+/// By what people tell keys apart: 8 hexadecimal digits, derived from the key beside the three that prove. Nothing of a generated key can
+/// be had from it. Of a passphrase it is made after Argon2id: trying words against it costs as much as against a proof, but needs no
+/// node, so it is not for a log; and it is short, so that many words fit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyFingerprint([u8; 4]);
 

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Dials are wanted while there is no session, beside one that has gone quiet (a half-dead connection must not keep
-//! the peer away), and beside one whose key is not the one to be used first any more. The newest proved session wins. No path waits for another: each has its own rhythm, its own dials and its
-//! own last good address.
+//! the peer away), and beside one whose key is not the one to be used first any more: that one time for each change of keys, and after
+//! a pause again, and what it leads to says nothing of a peer that answers. The newest proved session wins. No path waits for
+//! another: each has its own rhythm, its own dials and its own last good address.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ use crate::tombstone;
 const MOST_DIALS: usize = 2;
 /// Between dials, at most.
 pub(crate) const LONGEST_PERIOD: Duration = Duration::from_secs(1);
-/// How long a check leaves an address alone where something else than a peer answers.
+/// How long a check leaves an address alone where something else than a peer answers, and a session its keys when no other was proved.
 const CHECK_PAUSE: Duration = Duration::from_secs(30);
 /// How long sessions may take to say goodbye when the client stops.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -60,6 +61,22 @@ struct Current {
     replaced: CancellationToken,
     remote: std::net::SocketAddr,
     key: ProvedKey,
+}
+
+/// Of the last dial for the sake of another key.
+#[derive(Clone, Copy)]
+struct KeyDial {
+    /// Of the keys at that time.
+    revision: u64,
+    /// When it may be tried again with those.
+    again: Instant,
+}
+
+/// What has become of a dial.
+struct Dialled {
+    result: Result<Session, Failure>,
+    /// Whether it was for the sake of another key, beside a session that answers.
+    for_key: bool,
 }
 
 /// Returns when the session that counts falls silent, or is heard again.
@@ -91,6 +108,7 @@ impl<N: Network> PathLoop<N> {
         let mut running = Running {
             sessions: JoinSet::new(),
             current: None,
+            key_dial: None,
             probe: None,
             stop: stop.clone(),
             client: self,
@@ -109,6 +127,7 @@ struct Running<N> {
     client: PathLoop<N>,
     sessions: JoinSet<Over>,
     current: Option<Current>,
+    key_dial: Option<KeyDial>,
     /// Asks for the tombstone while the peer is away; dropping it ends that.
     probe: Option<AbortOnDropHandle<()>>,
     stop: CancellationToken,
@@ -118,22 +137,21 @@ impl<N: Network> Running<N> {
     async fn dial_until_stopped(&mut self, stop: &CancellationToken) {
         let period = self.client.interval.min(LONGEST_PERIOD);
         let limit = dial_limit(self.client.takeover_after);
-        let mut dials: JoinSet<Result<Session, Failure>> = JoinSet::new();
+        let mut dials: JoinSet<Dialled> = JoinSet::new();
         let mut next_dial = Instant::now();
         let mut keys = self.client.dialler.credentials.keys.clone();
         let mut seen_keys = keys.revision();
         loop {
-            let wanted = self.nobody_answers() || self.wants_another_key();
+            let for_key = self.next_key_dial();
+            let at =
+                if self.nobody_answers() { Some(next_dial) } else { for_key.map(|at| at.max(next_dial)) };
             // Every branch is cancel-safe.
             let told = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(next_dial), if wanted => {
+                () = tokio::time::sleep_until(at.unwrap_or(next_dial)), if at.is_some() => {
                     next_dial = Instant::now() + period;
-                    if (self.look() || self.wants_another_key()) && dials.len() < MOST_DIALS {
-                        let dialler = Arc::clone(&self.client.dialler);
-                        dials.spawn(async move { dialler.dial(limit).await });
-                    }
+                    self.dial(&mut dials, limit);
                     Ok(())
                 }
                 () = keys.later_than(seen_keys) => {
@@ -145,8 +163,13 @@ impl<N: Network> Running<N> {
                     self.look();
                     Ok(())
                 }
-                Some(Ok(dialled)) = dials.join_next() => match dialled {
+                Some(Ok(Dialled { result, for_key })) = dials.join_next() => match result {
                     Ok(session) => self.begin(session).await,
+                    Err(failure) if for_key => {
+                        // The session says how the peer is.
+                        tracing::info!(why = failure.sentence(), "no session with another key yet");
+                        Ok(())
+                    }
                     Err(failure) => {
                         if self.client.check.is_some() && failure.is_unproved() {
                             next_dial = Instant::now() + CHECK_PAUSE;
@@ -171,6 +194,21 @@ impl<N: Network> Running<N> {
                 return;
             }
         }
+    }
+
+    /// Dials if there is a reason to, and room for it.
+    fn dial(&mut self, dials: &mut JoinSet<Dialled>, limit: Duration) {
+        let away = self.look();
+        let for_key = !away && self.next_key_dial().is_some_and(|at| at <= Instant::now());
+        if !(away || for_key) || dials.len() >= MOST_DIALS {
+            return;
+        }
+        if for_key {
+            let revision = self.client.dialler.credentials.keys.revision();
+            self.key_dial = Some(KeyDial { revision, again: Instant::now() + CHECK_PAUSE });
+        }
+        let dialler = Arc::clone(&self.client.dialler);
+        dials.spawn(async move { Dialled { result: dialler.dial(limit).await, for_key } });
     }
 
     /// A dial led to no session.
@@ -212,15 +250,16 @@ impl<N: Network> Running<N> {
             .is_none_or(|current| *current.quiet.borrow() || current.quiet.has_changed().is_err())
     }
 
-    /// Whether the keys have changed since the session was proved, and another one than its own is to be used first. A dial finds out
-    /// whether the peer knows that one, too.
-    fn wants_another_key(&self) -> bool {
+    /// When to dial for the sake of another key: the keys have changed since the session was proved, and another one than its own is to be
+    /// used first. A dial finds out whether the peer knows that one, too; one that has failed is not tried again at once, for the
+    /// session is good.
+    fn next_key_dial(&self) -> Option<Instant> {
         let keys = &self.client.dialler.credentials.keys;
-        let is_old = |current: &Current| {
-            current.key.revision < keys.revision()
-                && current.key.fingerprint != keys.newest().current.fingerprint()
-        };
-        self.current.as_ref().is_some_and(is_old)
+        let current = self.current.as_ref()?;
+        let is_old = current.key.revision < keys.revision()
+            && current.key.fingerprint != keys.newest().current.fingerprint();
+        let tried = self.key_dial.filter(|tried| tried.revision == keys.revision());
+        is_old.then(|| tried.map_or_else(Instant::now, |tried| tried.again))
     }
 
     /// Tells whether the peer is away.
@@ -243,7 +282,7 @@ impl<N: Network> Running<N> {
         };
         tracing::info!(
             peer = %peer.identity.name, at = %session.remote, path = %via.path, session = ticket.id.0,
-            key = %session.key.fingerprint, "a session was proved"
+            key = ?session.key.slot, "a session was proved"
         );
         let keys = self.client.dialler.credentials.keys.clone();
         let (identity, role, mode) = (peer.identity.clone(), peer.role, peer.mode);

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use certificate_trust::proof::{self, Transcript};
-use certificate_trust::{KeyFingerprint, TlsError};
+use certificate_trust::{KeyFingerprint, KeySlot, TlsError};
 use onduty_api::Invalid;
 use onduty_api::errors::{Refusal, unauthenticated};
 use onduty_api::heartbeat::{Challenge, ClientProofs, DialFrame, Hello, ListenFrame, ServerProof};
@@ -28,6 +28,7 @@ pub(crate) struct Proved {
 
 /// The key that a session was proved with.
 pub(crate) struct ProvedKey {
+    pub(crate) slot: KeySlot,
     pub(crate) fingerprint: KeyFingerprint,
     /// Of the accepted keys at that time.
     pub(crate) revision: u64,
@@ -131,7 +132,8 @@ fn judge(
             let matched = usize::try_from(found.proof).unwrap_or(usize::MAX);
             let answer = ServerProof { proof: proof::server_proof(transcript, key), matched };
             let is_first_choice = found.proof == 0;
-            let key = ProvedKey { fingerprint: key.fingerprint(), revision, is_first_choice };
+            let (slot, fingerprint) = (found.slot, key.fingerprint());
+            let key = ProvedKey { slot, fingerprint, revision, is_first_choice };
             return Ok(Proved { hello, key, answer });
         }
         (Some(_), Some(unfit)) => unfit,

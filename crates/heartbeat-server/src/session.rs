@@ -103,7 +103,7 @@ async fn serve(shared: &Shared, call: &Call, proved: Proved, inbox: &mut Inbox, 
     let remote = call.peer.ip().to_canonical().to_string();
     let via = Via { path: hello.path, paths: hello.paths, remote, dialled: false };
     tracing::info!(
-        peer = %peer.name, from = %call.peer, path = %via.path, session = session.0, key = %key.fingerprint,
+        peer = %peer.name, from = %call.peer, path = %via.path, session = session.0, key = ?key.slot,
         "a session was proved"
     );
     let proved = Input::SessionProved { session, via, peer, role: hello.role, mode: hello.mode };

@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use certificate_trust::{KeyFiles, KeyFingerprint, KeySlot, KeySources, KeyStore, write_key_file};
-use failover_core::SessionId;
+use failover_core::{Input, SessionId};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{KEY, Node};
 
@@ -108,6 +111,45 @@ async fn a_key_that_the_listening_node_learns_late_is_used_at_once() {
     both_proved(&mut primary, &mut secondary).await;
     assert_eq!((secondary.uses().0, primary.uses().0), (KeySlot::Current, KeySlot::Next));
     assert!(secondary.uses().2, "the other node has the key that stays");
+}
+
+/// A session that is good is not disturbed by what another dial meets, and that dial is not made again and again.
+#[tokio::test]
+async fn a_dial_for_another_key_that_fails_is_not_told_and_not_repeated_at_once() {
+    let (mut primary, mut secondary) = pair();
+    let server = primary.node.serve().await;
+    let (far, listener) = (server.address, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let near = listener.local_addr().unwrap();
+    let (more, turned_away) = watch::channel(0_u32);
+    let _relay = AbortOnDropHandle::new(tokio::spawn(async move {
+        let (mut io, _) = listener.accept().await.unwrap();
+        let mut onward = TcpStream::connect(far).await.unwrap();
+        let first = tokio::io::copy_bidirectional(&mut io, &mut onward);
+        let others = async {
+            loop {
+                drop(listener.accept().await.unwrap());
+                more.send_modify(|count| *count += 1);
+            }
+        };
+        tokio::select! { _ = first => {}, () = others => {} }
+    }));
+    let _client = secondary.node.dial(near);
+    both_proved(&mut primary, &mut secondary).await;
+    secondary.prepare(None);
+    secondary.use_next();
+    turned_away.clone().wait_for(|count| *count > 0).await.unwrap();
+    // Several times as long as a peer that is away is left alone.
+    for _ in 0..6 {
+        secondary
+            .node
+            .told("a beat", |input| match input {
+                Input::BeatArrived { .. } => Some(()),
+                Input::DialFinished { .. } | Input::SessionEnded { .. } => panic!("{input:?}"),
+                _ => None,
+            })
+            .await;
+    }
+    assert_eq!(*turned_away.borrow(), 1);
 }
 
 #[tokio::test]
