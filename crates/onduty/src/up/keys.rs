@@ -138,7 +138,29 @@ fn described(accepted: &Accepted) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use certificate_trust::PairKey;
+    use certificate_trust::{KeyFiles, PairKey, write_key_file};
+    use service_kit::settings::PeerAddress;
+    use tempfile::TempDir;
+
+    /// What it dials could guess a passphrase.
+    #[test]
+    fn a_primary_that_dials_too_takes_no_passphrase_in_with_trust_in_everybody() {
+        let folder = TempDir::new().unwrap();
+        let files = KeyFiles::of(&folder.path().join("pair.key"));
+        write_key_file(files.key(), &PairKey::generate().unwrap()).unwrap();
+        write_key_file(&files.next(), "one passphrase of many words").unwrap();
+        let mut settings = NodeSettings::default();
+        settings.redundancy.mode = Mode::Primary;
+        settings.redundancy.key_file = Some(files.key().to_owned());
+        settings.redundancy.secondary.trust = Some(Trust::All);
+        let accepted = |settings: &NodeSettings| {
+            open(settings, &Clock::real()).ok().flatten().unwrap().ring().states().len()
+        };
+        assert_eq!(accepted(&settings), 2, "it dials nobody");
+        settings.redundancy.secondary.address =
+            Some("https://line1-b:5001".parse::<PeerAddress>().unwrap().into());
+        assert_eq!(accepted(&settings), 1);
+    }
 
     #[test]
     fn what_is_accepted_is_a_sentence() {
