@@ -18,14 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use secrecy::SecretString;
 use service_kit::{Clock, with_causes};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::files::{Stamp, stamp};
 use crate::key::{KeyError, KeyOrigin, KeyProblem, PairKey};
 use crate::key_files::{KeyFiles, KeySources, PairKeys, is_not_there};
 use crate::key_ring::{KeyPublisher, KeyRing};
-use crate::watch::{AGAIN, POLL, QUIET, Reports, SLOW};
+use crate::watch::{AGAIN, POLL, Reports, SLOW, rest};
 
 /// How often files that change while they are read are read again; then the next report is waited for.
 const MOST_READINGS: usize = 5;
@@ -200,16 +199,7 @@ impl KeyStore {
                 (Next::Settled, Some(_)) => SLOW,
                 (Next::Retry, _) | (Next::Settled, None) => POLL,
             };
-            let until = Instant::now() + pause;
-            match &mut reports {
-                Some(reports) => {
-                    // Err: nothing was reported.
-                    if timeout_at(until, reports.next()).await.is_ok() {
-                        sleep_until(Instant::now() + QUIET).await;
-                    }
-                }
-                None => sleep_until(until).await,
-            }
+            rest(&mut reports, pause).await;
         }
     }
 

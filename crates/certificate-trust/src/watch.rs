@@ -18,7 +18,7 @@ use crate::bundle::TrustKeeper;
 use crate::folders::TrustFolders;
 
 /// How long after the first report of a change the folders are read.
-pub(crate) const QUIET: Duration = Duration::from_millis(200);
+const QUIET: Duration = Duration::from_millis(200);
 /// How often they are looked at without any report.
 pub(crate) const SLOW: Duration = Duration::from_secs(30);
 /// Where the kernel reports nothing at all. A dozen calls of `stat`.
@@ -45,17 +45,22 @@ impl TrustFolders {
                 Some(_) => SLOW,
                 None => POLL,
             };
-            let until = Instant::now() + pause;
-            match &mut reports {
-                Some(reports) => {
-                    // Err: nothing was reported.
-                    if timeout_at(until, reports.next()).await.is_ok() {
-                        sleep_until(Instant::now() + QUIET).await;
-                    }
-                }
-                None => sleep_until(until).await,
+            rest(&mut reports, pause).await;
+        }
+    }
+}
+
+/// Waits until something is reported, and then for the rest of it; at most for this long where nothing is. Cancel-safe.
+pub(crate) async fn rest(reports: &mut Option<Reports>, pause: Duration) {
+    let until = Instant::now() + pause;
+    match reports {
+        Some(reports) => {
+            // Err: nothing was reported.
+            if timeout_at(until, reports.next()).await.is_ok() {
+                sleep_until(Instant::now() + QUIET).await;
             }
         }
+        None => sleep_until(until).await,
     }
 }
 

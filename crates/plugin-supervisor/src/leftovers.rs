@@ -238,7 +238,7 @@ pub(crate) fn end_all_of(run: &Run) -> Result<usize, String> {
         }
         // Twice in a row: while a process executes a program its environment cannot be read for an instant.
         let empty = living.is_empty() && populated.is_none();
-        if empty && std::mem::replace(&mut seen_empty, empty) {
+        if empty && seen_empty {
             if let Some(cgroup) = &run.cgroup {
                 remove_cgroup(cgroup);
             }
